@@ -1,0 +1,76 @@
+"""Every error this package raises on purpose, so that one ``except`` can catch it.
+
+::
+
+    VitPipelineError
+    ├── ArgumentError (ValueError)   an argument has a value that cannot be used
+    ├── ImageError                   a picture could not be read
+    │   └── FetchError               … because its URL could not be fetched
+    │       └── UnsafeURLError       … or must not be fetched
+    ├── ModelError                   a model could not be had
+    │   ├── ModelNameError           the name means nothing, or two things
+    │   ├── DownloadError            ModelScope did not deliver
+    │   └── CheckpointError          the files are there and were refused
+    ├── DeviceError                  this machine has no such device or dtype
+    └── OutputError                  results could not be written, or must not be mixed
+
+Each message is one line: which input, what is wrong, what to do. The cause is chained.
+"""
+
+from __future__ import annotations
+
+
+def _one_line(text: object, limit: int = 500) -> str:
+    line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in str(text)).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class VitPipelineError(Exception):
+    """The base class. ``str(error)`` is one printable line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
+
+    def to_dict(self) -> dict[str, str]:
+        """``{"type": ..., "message": ...}``, as it stands in JSON output."""
+        return {"type": type(self).__name__, "message": str(self)}
+
+
+class ArgumentError(VitPipelineError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ImageError(VitPipelineError):
+    """A picture could not be read."""
+
+
+class FetchError(ImageError):
+    """A picture's URL could not be fetched."""
+
+
+class UnsafeURLError(FetchError):
+    """A URL that must not be fetched: a private address, another scheme, a password in it."""
+
+
+class ModelError(VitPipelineError):
+    """A model could not be had."""
+
+
+class ModelNameError(ModelError):
+    """A model name that means nothing, or two things."""
+
+
+class DownloadError(ModelError):
+    """ModelScope did not deliver the files."""
+
+
+class CheckpointError(ModelError):
+    """The files are there, and were refused."""
+
+
+class DeviceError(VitPipelineError):
+    """This machine has no such device, or the device no such dtype."""
+
+
+class OutputError(VitPipelineError):
+    """Results could not be written, or must not be mixed with those that are there."""
