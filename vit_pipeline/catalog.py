@@ -10,6 +10,8 @@ from pathlib import Path
 
 DEFAULT_MODEL = "vit-base"
 DATA_FOLDER = Path(__file__).parent
+#: ImageNet-1k class names, one a line, in the order of the classes, as vit-base has them
+IMAGENET_LABELS = DATA_FOLDER / "imagenet1k_labels.txt"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ Each message is one line: which input, what is wrong, what to do. The cause is c
 from __future__ import annotations
 
 
-def _one_line(text: object, limit: int = 500) -> str:
+def printable(text: object, limit: int = 500) -> str:
+    """One line, safe for a terminal: no line breaks, no control characters, at most ``limit`` long."""
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in str(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -29,7 +30,7 @@ class VitPipelineError(Exception):
     """The base class. ``str(error)`` is one printable line."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_one_line(message))
+        super().__init__(printable(message))
 
     def to_dict(self) -> dict[str, str]:
         """``{"type": ..., "message": ...}``, as it stands in JSON output."""

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import change_json, change_tensors, make_checkpoint, with_new_names
+from transformers import ViTForImageClassification
+
+from vit_pipeline import loading
+from vit_pipeline.devices import has_native_bfloat16, pick_device, pick_dtype
+from vit_pipeline.errors import CheckpointError, DeviceError
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "tiny"))
+
+
+def pixels(side: int = 16) -> torch.Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("form", ["old names", "new names", "pickle", "bfloat16 file"])
+def test_logits_equal_those_of_transformers(folder: Path, form: str) -> None:
+    expected_model = ViTForImageClassification.from_pretrained(folder).eval()
+    if form == "new names":
+        change_tensors(folder, with_new_names)
+    if form == "bfloat16 file":
+        change_tensors(folder, lambda tensors: {name: t.bfloat16() for name, t in tensors.items()})
+        expected_model = expected_model.bfloat16().float()
+    if form == "pickle":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    loaded = loading.load(folder)
+    with torch.inference_mode():
+        difference = (loaded.model(pixels()).logits - expected_model(pixels()).logits).abs().max()
+    assert difference == 0
+    assert not loaded.model.training
+    assert loaded.model.dtype == torch.float32
+    assert loaded.labels == tuple(f"thing {i}" for i in range(5))
+    assert bool(loaded.notes) == (form == "pickle")
+
+
+def test_provenance_names_the_bytes(folder: Path) -> None:
+    import hashlib
+
+    found = loading.load(folder).provenance
+    assert (found.source, found.revision, found.folder) == ("folder", None, folder)
+    assert found.sha256 == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("config.json", "preprocessor_config.json", "model.safetensors")
+    }
+    loading.load(folder, expected_sha256=found.sha256)
+    with pytest.raises(CheckpointError, match="not the file you pinned"):
+        loading.load(folder, expected_sha256={"model.safetensors": "0" * 64})
+    with pytest.raises(CheckpointError, match="not among its files"):
+        loading.load(folder, expected_sha256={"other.bin": "0" * 64})
+
+
+def poison(name: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda tensors: tensors | {name: torch.full_like(tensors[name], float("nan"))}
+
+
+def rename(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("layernorm_before", "norm1"): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        (lambda f: change_json(f / "config.json", num_hidden_layers=3), "lack vit.encoder.layer.2"),
+        (lambda f: change_json(f / "config.json", num_hidden_layers=1), "unexpected vit.encoder.layer.1"),
+        (lambda f: change_json(f / "config.json", num_hidden_layers=3000), "allowed: 1 to 128"),
+        (lambda f: change_json(f / "config.json", hidden_size=27), "shape"),
+        (lambda f: change_json(f / "config.json", image_size=32), "position_embeddings has the shape"),
+        (lambda f: change_json(f / "config.json", auto_map={"AutoModel": "m.M"}), "auto_map"),
+        (lambda f: change_json(f / "config.json", surprise=1), "surprise"),
+        (
+            lambda f: change_json(f / "config.json", id2label={"0": "a"}, label2id=None),
+            "5 outputs and .* 1 class names",
+        ),
+        (
+            lambda f: change_json(f / "config.json", id2label=None, label2id=None),
+            "5 outputs and .* 2 class names",
+        ),
+        (lambda f: (f / "config.json").write_text('{"model_type":'), "not a JSON file"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), "preprocessor_config.json is missing"),
+        (lambda f: change_json(f / "preprocessor_config.json", size=20), "do not fit each other"),
+        (lambda f: change_json(f / "preprocessor_config.json", do_resize=False), "do not fit each other"),
+        (
+            lambda f: change_json(f / "preprocessor_config.json", image_processor_type="NoSuchProcessor"),
+            "'NoSuchProcessor', which transformers does not have",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda f: change_tensors(f, rename), "lack .*layernorm_before"),
+        (lambda f: change_tensors(f, poison("classifier.bias")), "not finite"),
+        (lambda f: change_tensors(f, poison("vit.encoder.layer.0.layernorm_after.weight")), "not finite"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-400]),
+            "cut short",
+        ),
+    ],
+)
+def test_tampered_checkpoints_are_refused(folder: Path, tamper: Callable[[Path], object], says: str) -> None:
+    tamper(folder)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        loading.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+class Exploit:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (Path("exploited"),)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (folder / "model.safetensors").unlink()
+    for content in (pickle.dumps(Exploit()), b"", b"not a pickle"):
+        (folder / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(CheckpointError, match="refused"):
+            loading.load(folder)
+    torch.save({"a": Exploit()}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="refused"):
+        loading.load(folder)
+    assert not (tmp_path / "exploited").exists()
+    torch.save([1, 2], folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="table of tensors"):
+        loading.load(folder)
+
+
+def test_a_pickle_beside_safetensors_is_never_opened(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Exploit()))
+    assert loading.load(folder).notes == ()
+
+
+def test_load_config_needs_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert loading.load_config(folder).num_hidden_layers == 2
+    base = loading.load_config("vit-base")
+    assert (base.hidden_size, base.num_hidden_layers, base.id2label[0]) == (768, 12, "tench, Tinca tinca")
+    assert len(base.id2label) == 1000
+    assert loading.load_config("vit-small").hidden_size == 384
+    assert loading.load_config("demo").id2label[3] == "cat"
+
+
+def test_the_processor_is_the_checkpoints_own(folder: Path) -> None:
+    change_json(folder / "preprocessor_config.json", resample=0, image_mean=[0.1, 0.2, 0.3], crop_size=None)
+    loaded = loading.load(folder)
+    assert loaded.processor.resample == 0
+    assert list(loaded.processor.image_mean) == [0.1, 0.2, 0.3]
+    raw = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({k: v for k, v in raw.items() if k != "image_processor_type"} | {"size": 16})
+    )
+    assert loading.load(folder).processor.size["height"] == 16
+
+
+def test_loading_is_silent_and_leaves_logging_as_it_was(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_info()
+    try:
+        loading.load(folder)
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity_warning()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    for name, says in (("gpu", "means nothing"), ("cpu:3", "has 1 of kind cpu"), ("xpu", "0 of kind xpu")):
+        with pytest.raises(DeviceError, match=says):
+            pick_device(name)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="0 of kind cuda; use auto or cpu"):
+            pick_device("cuda")
+
+
+def test_dtypes(folder: Path) -> None:
+    cpu = torch.device("cpu")
+    assert pick_dtype("float32", cpu) == torch.float32
+    assert pick_dtype(torch.bfloat16, cpu) == torch.bfloat16
+    assert pick_dtype("auto", cpu) == (torch.bfloat16 if has_native_bfloat16(cpu) else torch.float32)
+    assert pick_dtype("auto", torch.device("mps")) == torch.float32
+    with pytest.raises(DeviceError, match="'int8' is not one of float32, bfloat16, auto"):
+        pick_dtype("int8", cpu)
+    assert loading.load(folder, dtype="bfloat16").model.dtype == torch.bfloat16

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vit_pipeline.errors import CheckpointError
+from vit_pipeline.model_config import check_config, check_processor, num_tokens, read_json
+
+GOOD: dict[str, Any] = {
+    "model_type": "vit",
+    "hidden_size": 24,
+    "num_attention_heads": 3,
+    "id2label": {"0": "cat", "1": "dog", "2": "cow"},
+    "label2id": {"cat": 0, "dog": 1, "cow": 2},
+    "torch_dtype": "float32",
+    "_name_or_path": "somewhere",
+}
+
+
+def test_a_good_config_becomes_arguments_with_labels_in_order() -> None:
+    config = check_config(GOOD, "it")
+    assert list(config["id2label"].items()) == [(0, "cat"), (1, "dog"), (2, "cow")]
+    assert (config["hidden_size"], config["num_hidden_layers"], config["layer_norm_eps"]) == (24, 12, 1e-12)
+    assert not {"torch_dtype", "_name_or_path"} & set(config)
+    assert num_tokens(config) == 14 * 14 + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_type": "bert"}, "not a ViT"),
+        ({"model_type": None}, "not a ViT"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        ({"quantization_config": {}}, "quantization_config"),
+        ({"head_dim": 99}, "head_dim"),
+        ({"_attn_implementation": "some/kernel"}, "_attn_implementation"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
+        ({"num_hidden_layers": 3000}, "num_hidden_layers 3000; allowed: 1 to 128"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers"),
+        ({"hidden_size": 10**9}, "hidden_size"),
+        ({"hidden_size": "24"}, "hidden_size"),
+        ({"hidden_size": 25}, "heads do not divide"),
+        ({"intermediate_size": -1}, "intermediate_size"),
+        ({"image_size": [224]}, "image_size"),
+        ({"image_size": 100_000}, "image_size"),
+        ({"image_size": 4096, "patch_size": 1}, "tokens"),
+        ({"image_size": 8, "patch_size": 16}, "larger than image_size"),
+        ({"num_channels": 1}, "num_channels 1; allowed: 3"),
+        ({"hidden_act": "os.system"}, "hidden_act"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps"),
+        ({"qkv_bias": "yes"}, "qkv_bias"),
+        ({"problem_type": "regression"}, "not a classifier"),
+        ({"id2label": {"0": "cat", "2": "cow", "3": "dog"}}, "none for class 1"),
+        ({"id2label": {"a": "cat"}}, "not numbers"),
+        ({"id2label": {}}, "1 to 100,000"),
+        ({"id2label": {"0": "cat", "1": "d\x1b[2Jog", "2": "cow"}}, "class 1"),
+        ({"id2label": {"0": "cat", "1": 7, "2": "cow"}}, "class 1"),
+        ({"id2label": {"0": "dog", "1": "cat", "2": "cow"}}, "contradicts itself"),
+        ({"label2id": {"cat": 0, "dog": 1}}, "contradicts itself"),
+        ({"label2id": {"cat": 0, "dog": 1, "cow": []}}, "contradicts itself"),
+    ],
+)
+def test_anything_odd_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointError, match=says) as caught:
+        check_config(GOOD | changes, "acme/tiny")
+    assert str(caught.value).startswith("acme/tiny: config.json ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_name_that_stands_twice_is_no_contradiction() -> None:
+    """ImageNet has two classes named "crane"; label2id can hold only one of them."""
+    names = {"0": "crane", "1": "dog", "2": "crane"}
+    assert (
+        check_config(GOOD | {"id2label": names, "label2id": {"dog": 1, "crane": 2}}, "it")["id2label"][0]
+        == "crane"
+    )
+
+
+def test_default_label2id_beside_real_names_is_ignored() -> None:
+    config = check_config(GOOD | {"label2id": {"LABEL_0": 0, "LABEL_1": 1}}, "it")
+    assert config["label2id"] == {"cat": 0, "dog": 1, "cow": 2}
+
+
+def test_read_json(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for text, says in (
+        ("{", "not a JSON file"),
+        ("[1]", "holds a list"),
+        ("[" * 100_000, "not a JSON file"),
+        ("\x00\xff", "not a JSON file"),
+        (" " * (16 * 2**20 + 1), "larger than 16 MiB"),
+    ):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(CheckpointError, match=says):
+            read_json(path)
+    with pytest.raises(CheckpointError, match="is missing"):
+        read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"size": 10**6}, "size 1000000"),
+        ({"size": {"height": 0, "width": 224}}, "size"),
+        ({"crop_size": {"height": "2", "width": 2}}, "crop_size"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean"),
+        ({"image_mean": [0.5, 0.5, float("inf")]}, "image_mean"),
+        ({"resample": 9}, "resample"),
+        ({"resample": "bicubic"}, "resample"),
+        ({"rescale_factor": 0}, "rescale_factor"),
+        ({"auto_map": {}}, "auto_map"),
+    ],
+)
+def test_odd_preprocessing_is_refused(changes: dict[str, Any], says: str) -> None:
+    good = {"size": 224, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
+    assert check_processor(good, "it") == good
+    with pytest.raises(CheckpointError, match=says):
+        check_processor(good | changes, "it")

@@ -1,0 +1,61 @@
+"""What a user points at becomes a list of pictures: files, folders, globs, URLs.
+
+Leaves out reading them (``images``).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .errors import ImageError
+from .fetch import is_url
+
+#: what counts as a picture inside a folder, by its name's ending
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+)
+
+
+def find_pictures(sources: Iterable[str | Path]) -> Iterator[str]:
+    """Every picture that ``sources`` point at, in their order, one at a time.
+
+    A folder gives its pictures and those of its subfolders, sorted, hidden ones left out; a pattern with
+    ``*``, ``?`` or ``[`` the files that match, sorted; a URL or any other path itself, whether or not it is
+    there (reading it says what is wrong).
+
+    Raises ImageError for a folder without pictures and a pattern that matches nothing.
+    """
+    for source in sources:
+        text = os.fspath(source)
+        if is_url(text):
+            yield text
+        elif Path(text).is_dir():
+            found = False
+            for path in _walk(text):
+                found = True
+                yield path
+            if not found:
+                raise ImageError(
+                    f"{text}: no pictures in this folder (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
+                )
+        elif glob.has_magic(text) and not Path(text).exists():
+            matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
+            if not matches:
+                raise ImageError(f"{text}: no file matches this pattern")
+            yield from matches
+        else:
+            yield text
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Pictures below a folder, sorted by name; names that start with a dot are left out."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+    for entry in visible:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+        elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
+            yield entry.path
