@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import ImageError
-from .fetch import is_url
+from .urls import is_data_url, is_url
 
 #: what counts as a picture inside a folder, by its name's ending
 PICTURE_SUFFIXES = frozenset(
@@ -30,9 +30,9 @@ def find_pictures(sources: Iterable[str | Path]) -> Iterator[str]:
     """
     for source in sources:
         text = os.fspath(source)
-        if is_url(text):
+        if is_url(text) or is_data_url(text):
             yield text
-        elif Path(text).is_dir():
+        elif os.path.isdir(text):  # noqa: PTH112 (False, not an error, for impossible names)
             found = False
             for path in _walk(text):
                 found = True
@@ -41,7 +41,7 @@ def find_pictures(sources: Iterable[str | Path]) -> Iterator[str]:
                 raise ImageError(
                     f"{text}: no pictures in this folder (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
                 )
-        elif glob.has_magic(text) and not Path(text).exists():
+        elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
             matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
             if not matches:
                 raise ImageError(f"{text}: no file matches this pattern")
@@ -52,7 +52,11 @@ def find_pictures(sources: Iterable[str | Path]) -> Iterator[str]:
 
 def _walk(folder: str) -> Iterator[str]:
     """Pictures below a folder, sorted by name; names that start with a dot are left out."""
-    with os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except OSError as error:
+        raise ImageError(f"{folder}: this folder cannot be read: {error.strerror}") from error
+    with entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
     for entry in visible:
         if entry.is_dir(follow_symlinks=False):

@@ -1,0 +1,36 @@
+"""Top-1 accuracy of a model on a folder of pictures sorted into folders by class name.
+
+    python benchmarks/accuracy.py FOLDER [--model demo] [--dtype float32]
+
+FOLDER/<class>/<picture>; every class must be one of the model's labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vit_pipeline import Prediction, ViTPipeline
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--dtype", default="float32")
+    options = parser.parse_args()
+    pipe = ViTPipeline.from_pretrained(options.model, dtype=options.dtype)
+    classes = sorted(path for path in options.folder.iterdir() if path.is_dir())
+    if not classes or not {path.name for path in classes} <= set(pipe.labels):
+        parser.error(f"{options.folder}: no folders named after the model's classes: {', '.join(pipe.labels[:10])}")
+    right = total = 0
+    for folder in classes:
+        answers = pipe(sorted(folder.iterdir()), top_k=1, batch_size=200, on_error="return")
+        hits = sum(isinstance(answer, Prediction) and answer.label == folder.name for answer in answers)
+        print(f"{folder.name:12} {hits / len(answers):7.2%}  ({hits} of {len(answers)})")
+        right, total = right + hits, total + len(answers)
+    print(f"{'top-1':12} {right / total:7.2%}  ({right} of {total}), {pipe!r}")
+
+
+if __name__ == "__main__":
+    main()
