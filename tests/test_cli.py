@@ -127,7 +127,7 @@ def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError("1 / 0")
 
-    monkeypatch.setattr(cli, "open_pipeline", fail)
+    monkeypatch.setattr("vit_pipeline.cli.predict.open_pipeline", fail)
     monkeypatch.delenv("VIT_PIPELINE_DEBUG", raising=False)
     code, _, err = run("predict", "x.png")
     assert code == 1

@@ -1,0 +1,59 @@
+"""The command line: argument parsing and printing, nothing else. A module a command or two.
+
+Results go to stdout, progress and notes to stderr. Exit code 0: all well; 1: an input or a model failed;
+2: wrong usage. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import ArgumentError, VitPipelineError
+from . import models, predict
+from .terminal import note
+
+app = typer.Typer(
+    name="vit-pipeline",
+    help="Give it a picture, get what a Vision Transformer sees.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (predict.predict, models.download, models.models):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"vit-pipeline {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point: every error becomes one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except VitPipelineError as error:
+        note(f"error: {error}")
+        sys.exit(2 if isinstance(error, ArgumentError) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("VIT_PIPELINE_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        note(f"internal error: {what}; set VIT_PIPELINE_DEBUG=1 to see where, and report it")
+        sys.exit(1)
+
+
+__all__ = ["app", "main"]
