@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .errors import ImageError
@@ -19,35 +19,45 @@ PICTURE_SUFFIXES = frozenset(
 )
 
 
-def find_pictures(sources: Iterable[str | Path]) -> Iterator[str]:
+def find_pictures(
+    sources: Iterable[str | Path], on_error: Callable[[ImageError], None] | None = None
+) -> Iterator[str]:
     """Every picture that ``sources`` point at, in their order, one at a time.
 
     A folder gives its pictures and those of its subfolders, sorted, hidden ones left out; a pattern with
     ``*``, ``?`` or ``[`` the files that match, sorted; a URL or any other path itself, whether or not it is
     there (reading it says what is wrong).
 
-    Raises ImageError for a folder without pictures and a pattern that matches nothing.
+    A folder without pictures, one that cannot be listed and a pattern that matches nothing are an ImageError,
+    given to ``on_error``, or raised where there is none.
     """
     for source in sources:
-        text = os.fspath(source)
-        if is_url(text) or is_data_url(text):
-            yield text
-        elif os.path.isdir(text):  # noqa: PTH112 (False, not an error, for impossible names)
-            found = False
-            for path in _walk(text):
-                found = True
-                yield path
-            if not found:
-                raise ImageError(
-                    f"{text}: no pictures in this folder (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
-                )
-        elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
-            matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
-            if not matches:
-                raise ImageError(f"{text}: no file matches this pattern")
-            yield from matches
-        else:
-            yield text
+        try:
+            yield from _expand(os.fspath(source))
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+
+
+def _expand(text: str) -> Iterator[str]:
+    if is_url(text) or is_data_url(text):
+        yield text
+    elif os.path.isdir(text):  # noqa: PTH112 (False, not an error, for impossible names)
+        found = False
+        for path in _walk(text):
+            found = True
+            yield path
+        if not found:
+            endings = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise ImageError(f"{text}: no pictures in this folder (looked for {endings})")
+    elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
+        matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
+        if not matches:
+            raise ImageError(f"{text}: no file matches this pattern")
+        yield from matches
+    else:
+        yield text
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import models, predict
+from . import features, models, predict
 from .terminal import note
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict.predict, models.download, models.models):
+for command in (predict.predict, features.features, features.similar, models.download, models.models):
     app.command()(command)
 
 
