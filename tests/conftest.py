@@ -1,0 +1,53 @@
+"""What several test modules share: a local hub, and one tiny checkpoint on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A tiny ViT as transformers saves one: file name → content. Do not change it; copy."""
+    from tiny import make_checkpoint
+
+    folder = make_checkpoint(tmp_path_factory.mktemp("tiny"))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty hub to which ModelScope's client is pointed, with an empty cache in ``tmp_path/cache``.
+
+    The client repeats what failed as often as ever, but without its pauses of up to 30 s in all.
+    """
+    import modelscope_hub._download
+    import modelscope_hub._legacy_api
+
+    monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_RETRY_MAX_DELAY_SECONDS", 0)
+    monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0)
+    monkeypatch.setattr(modelscope_hub._legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "modelscope"))  # its credentials
+    monkeypatch.setenv("MODELSCOPE_DOWNLOAD_INTRA_CLOUD", "false")
+    monkeypatch.delenv("MODELSCOPE_API_TOKEN", raising=False)
+    monkeypatch.delenv("MODELSCOPE_DOMAIN", raising=False)
+    monkeypatch.delenv("VIT_PIPELINE_HUB_TIMEOUT", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with HubServer() as server:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.endpoint)
+        _forget_endpoint()
+        yield server
+    _forget_endpoint()
+
+
+def _forget_endpoint() -> None:
+    """The client reads its environment once a process."""
+    import sys
+
+    if "modelscope_hub.config" in sys.modules:
+        sys.modules["modelscope_hub.config"].set_default_config(None)
