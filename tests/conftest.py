@@ -1,12 +1,16 @@
-"""What several test modules share: a local hub, and one tiny checkpoint on it."""
+"""What several test modules share: a local hub, one tiny checkpoint on it, the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +51,23 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 def _forget_endpoint() -> None:
     """The client reads its environment once a process."""
-    import sys
-
     if "modelscope_hub.config" in sys.modules:
         sys.modules["modelscope_hub.config"].set_default_config(None)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object, stdin: bytes | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vit-pipeline", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        from vit_pipeline.cli import main
+
+        with pytest.raises(SystemExit) as caught:  # typer ends every command with it
+            main()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call

@@ -29,7 +29,7 @@ def storage_advice(error: OSError) -> str:
     cache = cache_folder()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left in {cache}; make room, or point MODELSCOPE_CACHE to a larger disk"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return f"{cache} cannot be written; point MODELSCOPE_CACHE to a folder that can"
     return ""
 
