@@ -555,7 +555,7 @@ def test_the_disk_as_the_client_reports_it(
 
 def test_a_cache_that_is_a_file(tiny: HubServer, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("x")
-    download_fails("cannot be used")
+    download_fails("MODELSCOPE_CACHE")
 
 
 # ---------------------------------------------------------------- token, endpoint, progress

@@ -2,26 +2,26 @@
 
 Nothing is believed before it is checked: config within bounds, tensors exactly those of the config, as many
 labels as outputs, finite logits on a blank picture. Leaves out: downloading (``hub``), what the files may
-say (``checkpoint``), timm's layout (``timm_checkpoint``).
+say (``checkpoint_folder`` and below).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub, model_config, timm_checkpoint
+from . import hub, model_config
 from .catalog import DEFAULT_MODEL, IMAGENET_LABELS
+from .checkpoint_folder import open_folder, quiet_transformers, read_config, weights_file
 from .devices import pick_device, pick_dtype
 from .errors import CheckpointError, DeviceError
-from .hub_cache import CONFIG, PICKLE, PREPROCESSOR, WEIGHTS
+from .hub_cache import CONFIG, PREPROCESSOR
 from .names import parse_name
+from .timm_checkpoint import is_timm_config
 
 if TYPE_CHECKING:
     import torch
@@ -118,11 +118,9 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
     if meant.known and meant.known.config and meant.revision is None:
         return _vit_config(model_config.check_config(_packaged_config(meant.known.config), name))
     found = locate(name, revision, config_only=True)
-    raw = model_config.read_json(found.folder / CONFIG)
-    if timm_checkpoint.is_timm_config(raw):
-        found = locate(name, revision)
-        return _vit_config(_timm_config(raw, found))
-    return _vit_config(model_config.check_config(raw, name))
+    if is_timm_config(model_config.read_json(found.folder / CONFIG)):
+        found = locate(name, revision)  # its sizes are read from its tensors
+    return _vit_config(read_config(found.folder, found.name))
 
 
 def load(
@@ -153,35 +151,16 @@ def load(
     number = pick_dtype(dtype, target)
     found = locate(name, revision, refresh=refresh, progress=progress, expected_sha256=expected_sha256)
     where = found.name
-    raw = model_config.read_json(found.folder / CONFIG)
-    weights = weights_file(found.folder)
+    opened = open_folder(found.folder, where)
     settings: dict[str, Any] = {"dtype": number, "device_map": {"": target}, "output_loading_info": True}
-    notes = []
-
-    if timm_checkpoint.is_timm_config(raw):
-        config = _timm_config(raw, found)
-        processor = timm_checkpoint.make_processor(raw)
-        state = timm_checkpoint.load_state(weights, where=where)
-        source: tuple[Any, ...] = (None,)
-        settings["state_dict"] = state
+    if opened.state is None:
+        settings |= {"use_safetensors": True, "local_files_only": True}
     else:
-        config = model_config.check_config(raw, where)
-        processor = _processor(found.folder / PREPROCESSOR, where)
-        if weights.suffix == ".safetensors":
-            checkpoint.check_tensors(checkpoint.safetensors_shapes(weights), config, where)
-            source = (found.folder,)
-            settings |= {"use_safetensors": True, "local_files_only": True}
-        else:
-            state = _unpickle(weights)
-            checkpoint.check_tensors({key: tuple(t.shape) for key, t in state.items()}, config, where)
-            source = (None,)
-            settings["state_dict"] = state
-            notes.append(f"{where}: no safetensors file; read {weights.name} with weights_only=True")
-
+        settings["state_dict"] = opened.state
     with quiet_transformers():
         try:
             model, info = ViTForImageClassification.from_pretrained(
-                *source, config=_vit_config(config), **settings
+                found.folder if opened.state is None else None, config=_vit_config(opened.config), **settings
             )
         except (RuntimeError, ValueError, OSError) as error:
             if "out of memory" in str(error).lower():
@@ -191,33 +170,9 @@ def load(
     if wrong:
         raise CheckpointError(f"{where}: the weights do not fit the config: {wrong}")
     model.eval()
-    labels = tuple(config["id2label"].values())
-    _check_blank_picture(model, processor, labels, where)
-    return LoadedModel(model, processor, labels, found, tuple(notes))
-
-
-def weights_file(folder: Path) -> Path:
-    """``model.safetensors``, or ``pytorch_model.bin`` only where there is no safetensors file."""
-    safe, pickle = folder / WEIGHTS, folder / PICKLE
-    return pickle if pickle.is_file() and not safe.exists() else safe
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars, log lines or warnings of transformers; as it was before on leaving."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    labels = tuple(opened.config["id2label"].values())
+    _check_blank_picture(model, opened.processor, labels, where)
+    return LoadedModel(model, opened.processor, labels, found, opened.notes)
 
 
 def _vit_config(settings: Mapping[str, Any]) -> ViTConfig:
@@ -234,57 +189,6 @@ def _packaged_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _timm_config(raw: Mapping[str, Any], found: Provenance) -> dict[str, Any]:
-    shapes = checkpoint.safetensors_shapes(weights_file(found.folder))
-    translated = timm_checkpoint.to_transformers_config(raw, shapes)
-    return model_config.check_config(translated, found.name)
-
-
-def _processor(path: Path, where: str) -> PilBackend:
-    """The checkpoint's own image processor, in its Pillow version: the same everywhere, no torchvision."""
-    import transformers
-    from transformers.image_processing_backends import PilBackend
-
-    raw = model_config.check_processor(model_config.read_json(path), where)
-    kind = raw.get("image_processor_type") or raw.get("feature_extractor_type") or "ViTImageProcessor"
-    name = (
-        str(kind).replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
-        + "Pil"
-    )
-    family = getattr(transformers, name, None) if name.isidentifier() else None
-    if not (isinstance(family, type) and issubclass(family, PilBackend)):
-        raise CheckpointError(
-            f"{where}: preprocessor_config.json asks for {kind!r}, which transformers does not have"
-        )
-    settings = {
-        key: value for key, value in raw.items() if not key.endswith("_type") and key != "processor_class"
-    }
-    with quiet_transformers():
-        try:
-            return family(**settings)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{where}: preprocessor_config.json cannot be used: {error}") from error
-
-
-def _unpickle(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a pickled state dict. ``weights_only`` refuses everything else, code first of all."""
-    import torch
-
-    try:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files from before torch 1.6 cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: refused, it is damaged or holds more than tensors ({reason})"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: holds more than a table of tensors; convert it to safetensors")
-    return state
-
-
 def _check_blank_picture(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
     """One forward pass of a gray picture: the sizes fit each other, and the logits are finite."""
     import torch
@@ -295,7 +199,7 @@ def _check_blank_picture(model: Any, processor: Any, labels: tuple[str, ...], wh
         with quiet_transformers(), torch.inference_mode():
             pixels = processor(images=[picture], return_tensors="pt").pixel_values  # (1, 3, H, W)
             logits = model(pixels.to(model.device)).logits  # (1, C)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{where}: preprocessing and model do not fit each other: {error}") from error
     if logits.shape != (1, len(labels)):
         raise CheckpointError(f"{where}: {logits.shape[-1]} outputs but {len(labels)} class names")
