@@ -24,7 +24,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict.predict, features.features, features.similar, models.download, models.models):
+for command in (
+    predict.predict,
+    features.features,
+    features.similar,
+    models.download,
+    models.convert,
+    models.models,
+):
     app.command()(command)
 
 

@@ -1,7 +1,8 @@
-"""``vit-pipeline download | models``."""
+"""``vit-pipeline download | convert | models``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,18 @@ def download(
     for text in loaded.notes:
         note(text)
     print(loaded.provenance.folder)
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A model's name, or a folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    revision: Revision = None,
+) -> None:
+    """Write a model as a folder that plain transformers loads, and print the folder."""
+    from ..convert import convert as write_folder
+
+    with ProgressBars() as progress:
+        print(write_folder(source, folder, revision, progress=progress))
 
 
 def models(as_json: Json = False) -> None:
