@@ -45,6 +45,16 @@ def open_folder(folder: Path, where: str) -> OpenedFolder:
     return OpenedFolder(config, processor, state, notes)
 
 
+def read_recipe(folder: Path, where: str) -> dict[str, Any]:
+    """The preprocessing of a checkpoint as a ``preprocessor_config.json`` says it, in either layout."""
+    raw = model_config.read_json(folder / CONFIG)
+    if is_timm_config(raw):
+        from .timm_processor import to_processor_config
+
+        return to_processor_config(raw, where)
+    return model_config.check_processor(model_config.read_json(folder / PREPROCESSOR), where)
+
+
 def _open_timm(folder: Path, raw: dict[str, Any], where: str) -> OpenedFolder:
     from safetensors import safe_open
 

@@ -39,8 +39,21 @@ def convert(
         print(write_folder(source, folder, revision, progress=progress))
 
 
-def models(as_json: Json = False) -> None:
-    """List the models that have a short name: where each is from, whether it is on disk, its size."""
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Show this model's card.")] = None,
+    revision: Revision = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that have a short name: source, on disk or not, size. With MODEL: that model's card."""
+    if name is not None:
+        from ..card import model_card
+
+        card = model_card(name, revision)
+        if as_json:
+            print_json(card.to_dict())
+        else:
+            print(card)
+        return
     from .. import hub
 
     for known in KNOWN_MODELS.values():

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from hub_server import HubServer
+
+from vit_pipeline.card import describe_recipe, model_card
+from vit_pipeline.errors import ModelNameError
+
+GOLDEN = Path(__file__).parent / "golden" / "timm_vit_small_mini"
+
+
+def test_vit_small_before_anything_is_downloaded(hub: HubServer, run: Run) -> None:
+    card = model_card("vit-small")
+    assert card.parameters == 22_050_664
+    assert (round(card.cost.macs / 1e9, 3), round(card.cost.macs_timm / 1e9, 3)) == (4.599, 4.251)
+    assert (round(card.cost.activations / 1e6, 2), round(card.cost.activations_timm / 1e6, 2)) == (
+        11.95,
+        8.25,
+    )
+    assert (card.input_shape, card.classes, card.on_disk) == ((1, 3, 224, 224), 1000, None)
+    code, out, _ = run("models", "vit-small")
+    assert code == 0
+    for words in (
+        "22,050,664",
+        "4.599",
+        "4.251",
+        "81.402",
+        "timm results-imagenet.csv",
+        "not downloaded",
+        "248",
+    ):
+        assert words in out
+    assert hub.requests == []
+
+
+def test_a_cards_recipe_is_read_from_its_files(run: Run) -> None:
+    card = model_card(GOLDEN)
+    assert card.recipe == "resize short side to 248 (bicubic), centre crop 224×224, mean 0.5, std 0.5"
+    assert card.classes == 16
+    assert card.on_disk == sum(path.stat().st_size for path in GOLDEN.iterdir())
+    record = json.loads(run("models", "demo", "--json")[1])
+    assert record["parameters"] == 2_693_578
+    assert record["recipe"] == "resize to 32×32 (bicubic), mean 0.5, std 0.5"
+    assert "10 classes" in record["published"]["summary"]
+    with pytest.raises(ModelNameError):
+        model_card("vit-huge")
+
+
+def test_recipes_in_words() -> None:
+    assert (
+        describe_recipe({"size": 224, "image_mean": [0.1, 0.2, 0.3]})
+        == "resize to 224×224 (bilinear), mean 0.1 0.2 0.3"
+    )
+    assert describe_recipe({"do_resize": False}) == ""
