@@ -1,0 +1,93 @@
+"""Any bytes are a picture or an ImageError. VIT_PIPELINE_FUZZ_EXAMPLES=100000 for a long run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pictures
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vit_pipeline import metadata
+from vit_pipeline.errors import ImageError
+from vit_pipeline.images import read_image
+
+EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "50"))
+fuzz = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES <= 1000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+HONEST = pictures.honest_files()
+GOOD = pictures.encoded(pictures.gradient(), "PNG")
+SIGNATURES = st.sampled_from([data[:size] for data in HONEST.values() for size in (4, 12, 40)])
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> bytes:
+    """An honest file in which some pieces are replaced, doubled or cut out."""
+    data = bytearray(draw(st.sampled_from(list(HONEST.values()))))
+    for _ in range(draw(st.integers(1, 5))):
+        at = draw(st.integers(0, len(data)))
+        end = at + draw(st.integers(0, 12))
+        data[at:end] = draw(st.one_of(st.binary(max_size=12), st.just(bytes(data[at:end]) * 2)))
+    return bytes(data)
+
+
+def is_picture_or_error(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+    try:
+        image = read_image(path, max_pixels=4_000_000)
+    except ImageError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert type(image) is Image.Image
+        assert image.mode == "RGB"
+        assert len(image.tobytes()) == 3 * image.width * image.height
+    assert read_image(GOOD).tobytes() == pictures.gradient().tobytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "fuzz"
+
+
+@fuzz
+@given(data=changed())
+def test_changed_files(data: bytes, path: Path) -> None:
+    is_picture_or_error(data, path)
+
+
+@fuzz
+@given(start=SIGNATURES, rest=st.binary(max_size=300))
+def test_bytes_behind_a_signature(start: bytes, rest: bytes, path: Path) -> None:
+    is_picture_or_error(start + rest, path)
+
+
+@fuzz
+@given(
+    exif=st.binary(max_size=80),
+    start=st.sampled_from([b"", b"Exif\0\0", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]),
+)
+def test_orientations(exif: bytes, start: bytes) -> None:
+    assert metadata.exif_orientation(start + exif) in range(1, 9)
+
+
+@fuzz
+@given(name=st.sampled_from(sorted(HONEST)), cut=st.integers(0, 400))
+def test_what_is_bare_stays_as_it_is(name: str, cut: int) -> None:
+    data = HONEST[name][: len(HONEST[name]) - cut % len(HONEST[name])]
+    format = metadata.sniff(data)
+    if format is None or format == "TIFF":
+        return
+    try:
+        once = metadata.bare(data, format).data
+    except metadata.Refused:
+        return
+    assert len(once) <= len(data) + 1
+    assert metadata.bare(once, format).data == once
