@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import features, models, predict
+from . import features, models, predict, structure
 from .terminal import note
 
 app = typer.Typer(
@@ -24,14 +24,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
+COMMANDS = (
     predict.predict,
+    structure.structure,
     features.features,
     features.similar,
+    models.models,
     models.download,
     models.convert,
-    models.models,
-):
+)
+for command in COMMANDS:
     app.command()(command)
 
 

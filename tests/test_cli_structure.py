@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from hub_server import HubServer
+from tiny import change_json, make_checkpoint
+
+PHOTO = Path(__file__).parent.parent / "examples" / "cat.png"
+
+
+def test_vit_base_offline_before_anything_is_downloaded(hub: HubServer, run: Run) -> None:
+    code, out, err = run("structure")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    assert "86,567,656" in out
+    assert "× 12" in out
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "json"])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_formats_and_languages(run: Run, form: str, lang: str) -> None:
+    code, out, _ = run(
+        "structure", "--model", "demo", "--format", form, "--lang", lang, "--order", "execution"
+    )
+    assert code == 0
+    assert "projection" in out
+    assert any("\u4e00" <= character <= "\u9fff" for character in out) == (lang == "zh")
+    if form == "json":
+        assert json.loads(out)["params"] == 2_693_578
+
+
+def test_depth_layers_image_and_compare(run: Run) -> None:
+    short = run("structure", "--model", "demo", "--depth", "1")[1]
+    full = run("structure", "--model", "demo", "--all-layers")[1]
+    assert len(short.splitlines()) < 20 < 100 < len(full.splitlines())
+    code, out, err = run("structure", "--model", "demo", "--image", PHOTO, "--device", "cpu")
+    assert code == 0
+    assert "vit.layers.5 + residual" in out
+    assert err.startswith("demo (embedded), on cpu")
+    code, out, _ = run("structure", "--model", "vit-base", "--compare", "vit-small")
+    assert code == 0
+    assert "86,567,656" in out
+    assert "22,050,664" in out
+
+
+def test_what_cannot_be_shown_is_one_line(run: Run, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "tiny")
+    change_json(folder / "config.json", num_hidden_layers=3000)
+    for arguments, code, says in (
+        (["--model", folder], 1, "num_hidden_layers 3000; allowed: 1 to 128"),
+        (["--model", "demo", "--image", tmp_path / "gone.png"], 1, "gone.png"),
+        (["--model", "demo", "--image", PHOTO, "--compare", "vit-base"], 2, "leave --image out"),
+        (["--lang", "fr"], 2, "--lang"),
+        (["--depth", "-1"], 2, "--depth"),
+    ):
+        actual, out, err = run("structure", *arguments)
+        assert (actual, out) == (code, "")
+        assert says in err
+        assert "Traceback" not in err
