@@ -22,6 +22,8 @@ app = typer.Typer(
     help="Give it a picture, get what a Vision Transformer sees.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (

@@ -47,7 +47,10 @@ def features(
     dtype: Dtype = "float32",
     allow_private_urls: AllowPrivate = False,
 ) -> None:
-    """Write each picture's features (after the final LayerNorm) to a file, with the pictures' names."""
+    """Write pictures' features to a file.
+
+    The hidden states after the final LayerNorm, with the pictures' names.
+    """
     from ..features import SUFFIXES, save_features
     from ..sources import find_pictures
 
@@ -64,7 +67,7 @@ def features(
 
 def similar(
     query: Annotated[str, typer.Argument(help="The picture to compare with.")],
-    folder: Annotated[list[str], typer.Argument(metavar="FOLDER…", help="Where to look.")],
+    folder: Annotated[list[str], typer.Argument(metavar="FOLDER", help="Where to look.")],
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many pictures to list.")] = 10,
@@ -74,7 +77,10 @@ def similar(
     allow_private_urls: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
-    """List the pictures most like QUERY: cosine similarity of their features, nearest first."""
+    """List the pictures most like one.
+
+    By the cosine similarity of their features, nearest first.
+    """
     from ..features import similar as find_similar
     from ..sources import find_pictures
 

@@ -17,7 +17,10 @@ def download(
     revision: Revision = None,
     refresh: Refresh = False,
 ) -> None:
-    """Download a model from ModelScope, check it, and print its folder."""
+    """Download a model and check it.
+
+    Prints its folder.
+    """
     from .. import loading
 
     with ProgressBars() as progress:
@@ -32,7 +35,7 @@ def convert(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     revision: Revision = None,
 ) -> None:
-    """Write a model as a folder that plain transformers loads, and print the folder."""
+    """Write a model for plain transformers."""
     from ..convert import convert as write_folder
 
     with ProgressBars() as progress:
@@ -44,7 +47,7 @@ def models(
     revision: Revision = None,
     as_json: Json = False,
 ) -> None:
-    """List the models that have a short name: source, on disk or not, size. With MODEL: that model's card."""
+    """List the models, or show the card of one."""
     if name is not None:
         from ..card import model_card
 

@@ -10,7 +10,7 @@ from ..catalog import KNOWN_MODELS
 
 Images = Annotated[
     list[str],
-    typer.Argument(metavar="IMAGE…", help="Paths, URLs, folders, patterns; '-' reads one from stdin."),
+    typer.Argument(metavar="IMAGE", help="Paths, URLs, folders, patterns; '-' reads one from stdin."),
 ]
 Model = Annotated[
     str,

@@ -28,7 +28,10 @@ def predict(
     allow_private_urls: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is in each picture: the predicted class, and the likeliest ones with their probabilities."""
+    """Say what is in each picture.
+
+    Prints the predicted class, then the likeliest classes with their probabilities.
+    """
     pipe = open_pipeline(
         model, revision, device=device, dtype=dtype, refresh=refresh, allow_private=allow_private_urls
     )

@@ -51,7 +51,10 @@ def structure(
     device: Device = "auto",
     allow_private_urls: AllowPrivate = False,
 ) -> None:
-    """Show every module with an explanation, its shapes and its cost, and the steps that never print."""
+    """Explain every module of a model.
+
+    Each with its shapes and its cost, and the steps that never print. Needs no weights.
+    """
     from ..structure import describe
     from ..structure_compare import compare as describe_both
 
