@@ -80,9 +80,9 @@ def check_tensors(found: Mapping[str, tuple[int, ...]], config: Mapping[str, Any
     shapes = {to_checkpoint_key(name): tuple(shape) for name, shape in found.items()}
     head = shapes.get("classifier.weight")
     if head is not None and head[:1] != (len(config["id2label"]),):
-        outputs, names = head[0] if head else 0, len(config["id2label"])
+        outputs, classes = head[0] if head else 0, len(config["id2label"])
         raise CheckpointError(
-            f"{where}: the head has {outputs} outputs and config.json has {names} class names"
+            f"{where}: the head has {outputs} outputs and config.json has {classes} class names"
         )
     if len(shapes) < len(found):
         raise CheckpointError(f"{where}: the weights hold a tensor twice, under its old and its new name")

@@ -253,7 +253,7 @@ class ViTPipeline:
 
     @torch.inference_mode()
     def _pooled(self, pixel_values: torch.Tensor, pool: Pool) -> torch.Tensor:
-        tokens = self.model.vit(pixel_values).last_hidden_state.float().cpu()  # (B, 1 + N, D)
+        tokens: torch.Tensor = self.model.vit(pixel_values).last_hidden_state.float().cpu()  # (B, 1 + N, D)
         if pool == "patches":
             return tokens[:, 1:]
         return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
