@@ -39,10 +39,9 @@ def open_folder(folder: Path, where: str) -> OpenedFolder:
     if is_timm_config(raw):
         return _open_timm(folder, raw, where)
     config = model_config.check_config(raw, where)
-    processor = _processor(folder / PREPROCESSOR, where)
     state, shapes, notes = _weights(folder, where)
     checkpoint.check_tensors(shapes, config, where)
-    return OpenedFolder(config, processor, state, notes)
+    return OpenedFolder(config, _processor(folder / PREPROCESSOR, where), state, notes)
 
 
 def read_recipe(folder: Path, where: str) -> dict[str, Any]:
@@ -58,12 +57,16 @@ def read_recipe(folder: Path, where: str) -> dict[str, Any]:
 def _open_timm(folder: Path, raw: dict[str, Any], where: str) -> OpenedFolder:
     from safetensors import safe_open
 
-    from .timm_processor import TimmImageProcessor, to_processor_config
-
     read_timm_config(raw, where)  # refuses another architecture before its weights are looked at
     state, shapes, notes = _weights(folder, where)
     translated = timm_checkpoint.to_transformers_config(raw, shapes, where)
     config = model_config.check_config(translated, where)
+
+    from .timm_processor import (
+        TimmImageProcessor,
+        to_processor_config,
+    )  # transformers: late, it takes seconds
+
     processor = TimmImageProcessor(**to_processor_config(raw, where))
     if state is not None:
         state = timm_checkpoint.convert_state(state.__getitem__, translated)

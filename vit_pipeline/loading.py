@@ -145,13 +145,14 @@ def load(
         CheckpointError: the files are incomplete, tampered with, or not a ViT classifier.
         DeviceError: there is no such device or dtype.
     """
-    from transformers import ViTForImageClassification
-
     target = pick_device(device)
     number = pick_dtype(dtype, target)
     found = locate(name, revision, refresh=refresh, progress=progress, expected_sha256=expected_sha256)
     where = found.name
     opened = open_folder(found.folder, where)
+
+    from transformers import ViTForImageClassification  # after the checks: it takes seconds
+
     settings: dict[str, Any] = {"dtype": number, "device_map": {"": target}, "output_loading_info": True}
     if opened.state is None:
         settings |= {"use_safetensors": True, "local_files_only": True}
