@@ -1,0 +1,89 @@
+"""The cost of ViTs in both conventions, against published numbers and against torch's own counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import ViTConfig, ViTForImageClassification
+
+from vit_pipeline.costs import Cost, attention_cost, module_cost, weight_bytes
+from vit_pipeline.structure import describe
+
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+
+
+def config(size: str) -> ViTConfig:
+    width, heads = SIZES[size]
+    names = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
+    return ViTConfig(**names, num_labels=1000)
+
+
+@pytest.mark.parametrize(
+    ("size", "params", "gmacs", "gmacs_timm", "activations", "activations_timm"),
+    [
+        ("tiny", 5_717_416, 1.254, 1.080, None, None),
+        ("small", 22_050_664, 4.599, 4.251, 11.95, 8.25),
+        ("base", 86_567_656, 17.564, 16.867, 23.90, 16.49),
+    ],
+)
+def test_published_numbers(
+    size: str,
+    params: int,
+    gmacs: float,
+    gmacs_timm: float,
+    activations: float | None,
+    activations_timm: float | None,
+) -> None:
+    structure = describe(config(size))
+    assert structure.params == params
+    assert round(structure.cost.macs / 1e9, 3) == gmacs
+    assert round(structure.cost.macs_timm / 1e9, 3) == gmacs_timm
+    if activations is not None:
+        assert round(structure.cost.activations / 1e6, 2) == activations
+        assert round(structure.cost.activations_timm / 1e6, 2) == activations_timm
+    assert structure.not_counted == ()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_same_as_torch_counts_for_every_attention_kernel(attention: str) -> None:
+    settings = config("small")
+    settings._attn_implementation = attention
+    with torch.device("meta"):
+        model = ViTForImageClassification(settings).eval()
+    eager = ViTConfig.from_dict(settings.to_dict())
+    eager._attn_implementation = "eager"
+    with torch.device("meta"):
+        counted = ViTForImageClassification(eager).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        counted(torch.empty(1, 3, 224, 224, device="meta"))
+    assert 2 * describe(model).cost.macs == counter.get_total_flops()
+
+
+def test_rectangular_pictures_and_other_patches() -> None:
+    settings = ViTConfig(image_size=[64, 32], patch_size=[16, 8], hidden_size=24, num_attention_heads=2)
+    settings.num_hidden_layers, settings.intermediate_size = 1, 48
+    structure = describe(settings)
+    tokens = 4 * 4 + 1
+    linear = tokens * (4 * 24 * 24 + 2 * 24 * 48) + 24 * 2
+    assert structure.cost.macs == 16 * 24 * 3 * 16 * 8 + linear + 2 * tokens**2 * 24
+    assert structure.input_shape == (1, 3, 64, 32)
+
+
+def test_modules_one_by_one() -> None:
+    linear = module_cost(nn.Linear(3, 5), (1, 7, 3), (1, 7, 5))
+    assert linear == Cost(105, 105, 35, 35)
+    grouped = module_cost(nn.Conv2d(4, 8, 3, groups=2), (1, 4, 5, 5), (1, 8, 3, 3))
+    assert grouped == Cost(72 * 18, 72 * 18, 72, 72)
+    assert module_cost(nn.LayerNorm(6), (1, 7, 6), (1, 7, 6)) == Cost(macs_timm=5 * 42)
+    assert module_cost(nn.LayerNorm(6, elementwise_affine=False), (1, 6), (1, 6)) == Cost(macs_timm=24)
+    assert module_cost(nn.GELU(), (1, 6), (1, 6)) == Cost()
+    assert module_cost(nn.Bilinear(2, 2, 2), (1, 2), (1, 2)) is None
+    assert attention_cost(heads=2, tokens=3, head_dim=4) == Cost(macs=144, activations=18 + 24)
+
+
+def test_memory_of_weights() -> None:
+    sizes = {"float32": 40, "bfloat16": 20, "float16": 20, "int8": 10}
+    assert weight_bytes(10) == sizes

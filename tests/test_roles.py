@@ -1,0 +1,99 @@
+"""The explanations: both languages for every role, and a role for every module of every version."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+from vit_trees import VERSIONS, listing
+
+from vit_pipeline.checkpoint import to_checkpoint_key
+from vit_pipeline.roles import BY_KEY, LANGUAGES, ROLES, TEXTS, find_role, other_names
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_role_has_a_brief_that_fits_and_a_whole_sentence(lang: str) -> None:
+    assert TEXTS[lang].keys() == {*BY_KEY, "unknown"}
+    for key, (brief, text) in TEXTS[lang].items():
+        assert 0 < cell_len(brief) <= 31, key
+        assert text.endswith("." if lang == "en" else "。"), key
+        assert cell_len(text) > cell_len(brief), key
+
+
+def test_the_two_languages_are_two_languages() -> None:
+    for key, (_, text) in TEXTS["zh"].items():
+        assert any("一" <= char <= "鿿" for char in text), key
+        assert not any("一" <= char <= "鿿" for char in TEXTS["en"][key][1]), key
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_module_of_every_version_has_a_role(version: str) -> None:
+    for path, kind in listing(version):
+        assert find_role(path, kind) is not None, path
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dropouts_and_dense_layers_are_told_apart_by_their_full_path(version: str) -> None:
+    roles = {path: find_role(path, kind) for path, kind in listing(version)}
+    keys = {path: role.key for path, role in roles.items() if role}
+    if version == "5.9":
+        assert keys["vit.layers.1.dropout"] == "layer_dropout"
+        assert keys["vit.layers.1.attention.o_proj"] == "attention_dense"
+        assert keys["vit.layers.1.mlp"] == "mlp"
+    else:
+        assert keys["vit.encoder.layer.1.attention.output.dropout"] == "attention_output_dropout"
+        assert keys["vit.encoder.layer.1.output.dropout"] == "mlp_dropout"
+        assert keys["vit.encoder.layer.1.attention.output.dense"] == "attention_dense"
+        assert keys["vit.encoder.layer.1.output.dense"] == "fc2"
+        assert keys["vit.encoder.layer.1.intermediate.dense"] == "fc1"
+    assert keys["vit.embeddings.dropout"] == "embedding_dropout"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "parent_known"),
+    [
+        ("vit.layers.0.adapter", "Linear", True),  # a name that no version has
+        ("vit.layers.0.dropout", "Linear", True),  # a name it has, of another class
+        ("adapter.q_proj", "Linear", True),
+        ("tower.layers.0.attention.q_proj", "Linear", False),  # below something unknown
+        ("q_proj", "Linear", True),
+        ("vit.layers.x.mlp", "ViTMLP", True),
+    ],
+)
+def test_what_no_rule_knows_is_not_guessed(path: str, kind: str, parent_known: bool) -> None:
+    assert find_role(path, kind, parent_known) is None
+
+
+def test_names_in_the_other_versions() -> None:
+    query = BY_KEY["query"]
+    old, live = "vit.encoder.layer.11.attention.attention.query", "vit.layers.11.attention.q_proj"
+    assert other_names(query, live) == ((old,), live)
+    assert other_names(query, old) == ((old,), live)
+    assert other_names(BY_KEY["mlp"], "layers.2.mlp")[0] == (
+        "encoder.layer.2.intermediate",
+        "encoder.layer.2.output",
+    )
+
+
+def test_older_names_are_those_of_checkpoint_files() -> None:
+    for path, kind in listing("5.9"):
+        role = find_role(path, kind)
+        assert role is not None
+        if kind in ("Linear", "LayerNorm", "Conv2d"):
+            assert other_names(role, path)[0] == (to_checkpoint_key(path),)
+
+
+def test_pre_ln_is_told_as_it_is() -> None:
+    # the norms stand before attention and before the MLP, not before and after the layer
+    assert "before attention reads it" in BY_KEY["layernorm_before"].text("en")
+    assert "before the MLP reads it" in BY_KEY["layernorm_after"].text("en")
+    assert BY_KEY["layernorm_before"].equation == "Eq. 2"
+    assert BY_KEY["layernorm_after"].equation == "Eq. 3"
+
+
+def test_roles_stand_in_the_order_of_the_data() -> None:
+    keys = [role.key for role in ROLES]
+    flow = (
+        "cls_token layernorm_before query attention_core residual_attention layernorm_after fc1 fc2 take_cls"
+    )
+    places = [keys.index(key) for key in flow.split()]
+    assert places == sorted(places)

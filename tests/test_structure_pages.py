@@ -1,0 +1,209 @@
+"""The structure as text, Markdown, HTML and JSON, and two structures side by side."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from torch import nn
+from vit_trees import tiny
+
+from vit_pipeline.catalog import DATA_FOLDER
+from vit_pipeline.structure import ModelStructure, describe
+from vit_pipeline.structure_compare import compare
+
+
+@pytest.fixture(scope="module")
+def base() -> ModelStructure:
+    return describe("vit-base")
+
+
+def test_fits_a_screen(base: ModelStructure) -> None:
+    for lang in ("en", "zh"):
+        for order in ("module", "execution"):
+            lines = str(describe("vit-base", lang=lang, order=order)).splitlines()  # type: ignore[arg-type]
+            assert len(lines) <= 40
+            assert max(map(cell_len, lines)) <= 100
+    assert "86,567,656" in str(base)
+    assert "17.564 G" in str(base)
+    assert "16.867 G" in str(base)
+    assert max(map(cell_len, base.to_text(160).splitlines())) <= 160
+    assert "GELUActivation" in base.to_text(160)
+
+
+def test_columns_of_the_chinese_table_are_aligned() -> None:
+    lines = str(describe("vit-base", lang="zh")).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("─")) + 1
+    table = lines[start : lines.index(lines[start - 1], start)]
+    left = lines[start - 2].index("MACs")
+    column = cell_len(lines[start - 2][: left + 4])
+    for line in table:  # every number of MACs ends under the end of its title
+        cells = [place for place in range(len(line)) if cell_len(line[:place]) == column]
+        assert cells
+        assert line[cells[0] - 1] in "GMk·"
+
+
+def test_terminal_codes_in_names_are_not_printed() -> None:
+    model = tiny()
+    model.vit.add_module("\x1b[31mred", nn.ReLU())
+    assert "\x1b" not in str(describe(model))
+
+
+# The pages
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in ("meta", "br", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_html_is_whole_and_self_contained(lang: Any) -> None:
+    structure = describe("vit-base", lang=lang)
+    for text in (structure.to_html(), structure._repr_html_()):
+        page = Page(text)
+        assert page.open == []
+        assert page.links == []
+        assert "script" not in page.tags
+        assert page.tags.count("details") == sum(
+            following.depth > row.depth
+            for row, following in zip(structure.rows, structure.rows[1:], strict=False)
+        )
+        assert "url(" not in text
+        assert "@import" not in text
+        for row in structure.rows:
+            assert row.text.split("。")[0].split(":")[0].replace("'", "&#x27;") in text
+            assert f"{row.params_total:,}" in text
+    assert structure.to_html().startswith("<!doctype html>")
+    assert not structure._repr_html_().startswith("<!doctype")
+
+
+def test_hostile_names_cannot_break_out() -> None:
+    bad = '<script>alert("1")</script>|`x`'
+    model = tiny()
+    model.vit.add_module(bad, type(bad, (nn.Module,), {})())
+    structure = describe(model)
+    assert bad in {row.label for row in structure.rows}
+    assert "<script" not in structure.to_html()
+    assert "<script" not in structure.to_markdown()
+    table = [line for line in structure.to_markdown().splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {10}
+    compared = compare(model, "demo")
+    assert "<script" not in compared.to_html()
+    assert "<script" not in compared.to_markdown()
+
+
+def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
+    entry = json.loads(json.dumps(base.to_dict()))
+    assert entry["params"] == 86_567_656
+    assert entry["weight_bytes"] == {
+        "float32": 346_270_624,
+        "bfloat16": 173_135_312,
+        "float16": 173_135_312,
+        "int8": 86_567_656,
+    }
+    query = next(row for row in entry["rows"] if row["role"] == "query")
+    assert query["path"] == "vit.layers.0.attention.q_proj"
+    assert query["shown_path"] == "vit.layers.0–11.attention.q_proj"
+    assert query["class_name"] == "Linear"
+    assert query["tutorial_paths"] == ["vit.encoder.layer.0.attention.attention.query"]
+    assert query["checkpoint_key"] == "vit.encoder.layer.0.attention.attention.query"
+    assert (query["in_shape"], query["out_shape"]) == ([1, 197, 768], [1, 197, 768])
+    assert (query["params"], query["macs"], query["repeat"]) == (590_592, 197 * 768 * 768, 12)
+    assert query["equation"] == "Eq. 2"
+    assert sum(row["macs_timm"] * row["repeat"] for row in entry["rows"]) == entry["macs_timm"]
+
+
+def test_markdown_has_every_row_and_column(base: ModelStructure) -> None:
+    lines = [line for line in base.to_markdown().splitlines() if line.startswith("|")]
+    assert len(lines) == len(base.rows) + 2
+    assert "vit.encoder.layer.0.attention.attention.query" in base.to_markdown()
+
+
+# Side by side
+
+
+def test_comparison_shows_both_and_what_differs() -> None:
+    comparison = compare("vit-base", "vit-small")
+    assert comparison.settings == {
+        "hidden_size": (768, 384),
+        "num_attention_heads": (12, 6),
+        "intermediate_size": (3072, 1536),
+        "layer_norm_eps": (1e-12, 1e-6),
+    }
+    assert all(row.left and row.right for row in comparison.rows)
+    text = str(comparison)
+    assert max(map(cell_len, text.splitlines())) <= 100
+    assert "85,798,656" in text
+    assert "21,665,664" in text
+    json.dumps(comparison.to_dict())
+    assert Page(comparison.to_html()).open == []
+
+
+def test_comparison_of_a_model_with_itself_has_no_difference() -> None:
+    comparison = compare("demo", "demo")
+    assert not any(row.differs for row in comparison.rows)
+    assert "≠" not in str(comparison)
+
+
+def test_comparison_shows_what_only_one_has() -> None:
+    changed = tiny(4)
+    changed.vit.layers[2].dropout.p = 0.5
+    changed.vit.add_module("extra", nn.Linear(2, 2))
+    comparison = compare(tiny(2), changed, lang="zh")
+    alone = [row for row in comparison.rows if "presence" in row.differs]
+    assert any(row.right and row.right.path == "vit.extra" for row in alone)
+    layer = sum(parameter.numel() for parameter in changed.vit.layers[0].parameters())
+    only = [row.right for row in alone if row.right and row.right.role == "layer"]
+    assert {row.params_total for row in only} == {layer}
+    assert all(row.left is None or row.right is None for row in alone)
+
+
+# The files that ship
+
+
+def test_names_of_imagenet_classes() -> None:
+    names = (DATA_FOLDER / "imagenet1k_labels.txt").read_text(encoding="utf-8").splitlines()
+    assert len(names) == 1000
+    known = {
+        0: "tench, Tinca tinca",
+        134: "crane",
+        207: "golden retriever",
+        281: "tabby, tabby cat",
+        285: "Egyptian cat",
+        517: "crane",
+        638: "maillot",
+        639: "maillot, tank suit",
+        967: "espresso",
+        999: "toilet tissue, toilet paper, bathroom tissue",
+    }
+    assert {index: names[index] for index in known} == known
+    assert sorted(name for name in names if names.count(name) > 1) == ["crane", "crane"]
+
+
+def test_structure_needs_no_more_than_torch_and_transformers() -> None:
+    code = (
+        "import sys; from vit_pipeline.structure import describe; describe('vit-base').to_html(); "
+        "print(*sorted({name.split('.')[0] for name in sys.modules} & "
+        "{'modelscope', 'gradio', 'torchvision', 'matplotlib', 'pyarrow', 'pandas', 'scipy', 'sklearn'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
