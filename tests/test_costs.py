@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTConfig, ViTForImageClassification
 
-from vit_pipeline.costs import Cost, attention_cost, module_cost, weight_bytes
 from vit_pipeline.structure import describe
+from vit_pipeline.structure.costs import Cost, attention_cost, module_cost, weight_bytes
 
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 

@@ -19,12 +19,11 @@ import pictures
 import pytest
 from web import Web, body, redirect, serving
 
-from vit_pipeline import addresses
 from vit_pipeline import fetch as fetch_module
 from vit_pipeline.errors import FetchError, ImageError, UnsafeURLError
-from vit_pipeline.fetch import fetch
+from vit_pipeline.fetch import addresses, fetch
+from vit_pipeline.fetch.urls import take_apart
 from vit_pipeline.images import read_image
-from vit_pipeline.urls import take_apart
 
 TLS = Path(__file__).parent / "golden" / "tls"
 PICTURE = pictures.encoded(pictures.gradient(), "PNG")

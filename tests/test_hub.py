@@ -21,8 +21,8 @@ from hub_server import LISTING, HubServer
 
 from vit_pipeline import hub as door
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
-from vit_pipeline.hub_cache import RECORD, examine, old_folders, sha256_of, snapshot_folder, write_record
-from vit_pipeline.hub_faults import token_for
+from vit_pipeline.hub.cache import RECORD, examine, old_folders, sha256_of, snapshot_folder, write_record
+from vit_pipeline.hub.faults import token_for
 
 REPO = "acme/tiny-vit"
 CONFIG, PREPROCESSOR, WEIGHTS = door.FILES
@@ -321,7 +321,7 @@ def test_another_time_stamp_is_no_damage_and_is_looked_at_once(
     path = door.download(REPO).folder / WEIGHTS
     os.utime(path, (1, 1))
     hashed: list[Path] = []
-    monkeypatch.setattr("vit_pipeline.hub_cache.sha256_of", lambda p: hashed.append(p) or sha256_of(p))
+    monkeypatch.setattr("vit_pipeline.hub.cache.sha256_of", lambda p: hashed.append(p) or sha256_of(p))
     tiny.clear()
     assert not door.download(REPO).downloaded
     assert not door.download(REPO).downloaded
@@ -376,7 +376,7 @@ def test_old_layouts_are_the_clients() -> None:
         os.environ["MODELSCOPE_CACHE"] = os.path.realpath(tempfile.mkdtemp())
         from modelscope_hub import HubApi
         from modelscope.hub.utils.utils import find_reusable_legacy_repo_dir as outer
-        from vit_pipeline.hub_cache import cache_folder, old_folders
+        from vit_pipeline.hub.cache import cache_folder, old_folders
         inner = HubApi().downloader._find_legacy_repo_dir
         for folder in old_folders("acme/tiny.vit"):
             folder.mkdir(parents=True)

@@ -19,9 +19,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from vit_pipeline import decode, metadata
 from vit_pipeline.errors import ImageError, UnsafeURLError
-from vit_pipeline.images import read_image, source_name
+from vit_pipeline.images import decode, metadata, read_image, source_name
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GRADIENT = pictures.gradient()

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from vit_trees import VERSIONS, listing
 
-from vit_pipeline.checkpoint import to_checkpoint_key
+from vit_pipeline.checkpoints.tensors import to_checkpoint_key
 from vit_pipeline.roles import BY_KEY, LANGUAGES, ROLES, TEXTS, find_role, other_names
 
 

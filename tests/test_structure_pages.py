@@ -15,7 +15,7 @@ from vit_trees import tiny
 
 from vit_pipeline.catalog import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure_compare import compare
+from vit_pipeline.structure.compare import compare
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,17 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from transformers.utils import logging
 
-from vit_pipeline.checkpoint import check_tensors, safetensors_shapes
+from vit_pipeline.checkpoints.config import check_config, check_processor
+from vit_pipeline.checkpoints.tensors import check_tensors, safetensors_shapes
+from vit_pipeline.checkpoints.timm_checkpoint import (
+    convert_state,
+    is_timm_config,
+    key_map,
+    to_transformers_config,
+)
+from vit_pipeline.checkpoints.timm_config import read_timm_config
+from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, resize_and_crop, to_processor_config
 from vit_pipeline.errors import CheckpointError, ImageError
-from vit_pipeline.model_config import check_config, check_processor
-from vit_pipeline.timm_checkpoint import convert_state, is_timm_config, key_map, to_transformers_config
-from vit_pipeline.timm_config import read_timm_config
-from vit_pipeline.timm_processor import TimmImageProcessor, resize_and_crop, to_processor_config
 
 GOLDEN = Path(__file__).parent / "golden"
 MINI = GOLDEN / "timm_vit_small_mini"

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from vit_pipeline.errors import ArgumentError
-from vit_pipeline.observe import hooked
 from vit_pipeline.pipeline import ViTPipeline
 from vit_pipeline.structure import ModelStructure, describe
+from vit_pipeline.structure.observe import hooked
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from . import hub, loading
 from .catalog import DEFAULT_MODEL, KnownModel
-from .checkpoint_folder import read_recipe
-from .costs import Cost
+from .checkpoints.folder import read_recipe
 from .names import parse_name
 from .structure import describe
+from .structure.costs import Cost
 
 FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
 

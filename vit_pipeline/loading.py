@@ -2,7 +2,7 @@
 
 Nothing is believed before it is checked: config within bounds, tensors exactly those of the config, as many
 labels as outputs, finite logits on a blank picture. Leaves out: downloading (``hub``), what the files may
-say (``checkpoint_folder`` and below).
+say (``checkpoints``).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import hub, model_config
+from . import hub
 from .catalog import DEFAULT_MODEL, IMAGENET_LABELS
-from .checkpoint_folder import open_folder, quiet_transformers, read_config, weights_file
+from .checkpoints.config import check_config, read_json
+from .checkpoints.folder import open_folder, quiet_transformers, read_config, weights_file
+from .checkpoints.timm_checkpoint import is_timm_config
 from .devices import pick_device, pick_dtype
 from .errors import CheckpointError, DeviceError
-from .hub_cache import CONFIG, PREPROCESSOR
+from .hub.cache import CONFIG, PREPROCESSOR
 from .names import parse_name
-from .timm_checkpoint import is_timm_config
 
 if TYPE_CHECKING:
     import torch
@@ -116,9 +117,9 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
     """The checked config of a model, without its weights; from the package itself for the short names."""
     meant = parse_name(name, revision)
     if meant.known and meant.known.config and meant.revision is None:
-        return _vit_config(model_config.check_config(_packaged_config(meant.known.config), name))
+        return _vit_config(check_config(_packaged_config(meant.known.config), name))
     found = locate(name, revision, config_only=True)
-    if is_timm_config(model_config.read_json(found.folder / CONFIG)):
+    if is_timm_config(read_json(found.folder / CONFIG)):
         found = locate(name, revision)  # its sizes are read from its tensors
     return _vit_config(read_config(found.folder, found.name))
 
@@ -184,7 +185,7 @@ def _vit_config(settings: Mapping[str, Any]) -> ViTConfig:
 
 def _packaged_config(path: Path) -> dict[str, Any]:
     """A config that ships with the package; ImageNet's class names are kept once, beside it."""
-    raw = model_config.read_json(path)
+    raw = read_json(path)
     if "id2label" not in raw:
         raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
     return raw

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .errors import ImageError
-from .urls import is_data_url, is_url
+from .fetch.urls import is_data_url, is_url
 
 #: what counts as a picture inside a folder, by its name's ending
 PICTURE_SUFFIXES = frozenset(

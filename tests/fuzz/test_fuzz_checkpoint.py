@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit_pipeline import checkpoint, model_config, timm_config
+from vit_pipeline.checkpoints import config, timm_config
+from vit_pipeline.checkpoints import tensors as ckpt
 from vit_pipeline.errors import CheckpointError
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "60"))
@@ -45,21 +46,21 @@ def changed(good: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 @given(changed(GOOD))
 def test_configs(raw: dict[str, Any]) -> None:
     try:
-        config = model_config.check_config(raw, "it")
+        checked = config.check_config(raw, "it")
     except CheckpointError as error:
         assert str(error).startswith("it: config.json")
         assert str(error).isprintable()
         return
-    assert 1 <= config["num_hidden_layers"] <= 128
-    assert list(config["id2label"]) == list(range(len(config["id2label"])))
-    assert model_config.num_tokens(config) <= model_config.MAX_TOKENS
+    assert 1 <= checked["num_hidden_layers"] <= 128
+    assert list(checked["id2label"]) == list(range(len(checked["id2label"])))
+    assert config.num_tokens(checked) <= config.MAX_TOKENS
 
 
 @fuzz
 @given(changed(RECIPE))
 def test_recipes(raw: dict[str, Any]) -> None:
     try:
-        model_config.check_processor(raw, "it")
+        config.check_processor(raw, "it")
     except CheckpointError as error:
         assert str(error).startswith("it: preprocessor_config.json")
 
@@ -90,7 +91,7 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
         content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     )
     try:
-        shapes = checkpoint.safetensors_shapes(path)
+        shapes = ckpt.safetensors_shapes(path)
     except CheckpointError as error:
         assert str(error).isprintable()
     else:
@@ -105,6 +106,6 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
 def test_json_files(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        assert isinstance(model_config.read_json(path), dict)
+        assert isinstance(config.read_json(path), dict)
     except CheckpointError as error:
         assert str(error).isprintable()

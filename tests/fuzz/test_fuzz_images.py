@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vit_pipeline import metadata
 from vit_pipeline.errors import ImageError
-from vit_pipeline.images import read_image
+from vit_pipeline.images import metadata, read_image
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "50"))
 fuzz = settings(

@@ -12,12 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from vit_pipeline import addresses
 from vit_pipeline import fetch as fetch_module
 from vit_pipeline.errors import FetchError, ImageError, UnsafeURLError
-from vit_pipeline.fetch import fetch
+from vit_pipeline.fetch import addresses, fetch
+from vit_pipeline.fetch.urls import take_apart
 from vit_pipeline.images import read_image, source_name
-from vit_pipeline.urls import take_apart
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "50"))
 fuzz = settings(

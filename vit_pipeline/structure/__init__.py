@@ -1,7 +1,7 @@
 """A model's structure as a table that teaches: every module and every step that never prints, explained.
 
 ``print(describe("vit-base"))`` needs no weights. Leaves out: the explanations (``roles``), the arithmetic
-(``costs``), the forward pass over a picture (``trace``), drawing (``structure_text``, ``structure_html``).
+(``costs``), the forward pass over a picture (``trace``), drawing (``text``, ``html``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from . import structure_html, structure_text
-from .catalog import DEFAULT_MODEL
-from .checkpoint import to_checkpoint_key
+from ..catalog import DEFAULT_MODEL
+from ..checkpoints.tensors import to_checkpoint_key
+from ..errors import ArgumentError
+from ..roles import LANGUAGES
+from . import html, text
 from .costs import Cost, weight_bytes
-from .errors import ArgumentError
 from .flow_order import in_flow_order
 from .module_tree import build_tree, config_value
-from .roles import LANGUAGES
-from .structure_rows import Row, make_rows, total_cost, total_params
+from .rows import Row, make_rows, total_cost, total_params
 from .trace import Step, attention_kernel, walk
 
 Language = Literal["en", "zh"]
@@ -74,15 +74,15 @@ class ModelStructure:
 
     def to_text(self, width: int = 100) -> str:
         """The table, ``width`` columns wide (at least 80); from 150 on class and older name are columns."""
-        return structure_text.to_text(self, width)
+        return text.to_text(self, width)
 
     def to_markdown(self) -> str:
         """The table with every column, for a page in Markdown."""
-        return structure_text.to_markdown(self)
+        return text.to_markdown(self)
 
     def to_html(self, *, fragment: bool = False) -> str:
         """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
-        return structure_html.to_html(self, fragment=fragment)
+        return html.to_html(self, fragment=fragment)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -160,13 +160,13 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
     """Name, network (on the meta device where no weights are needed), pixel values, the picture's name."""
     name = str(model) if isinstance(model, str | Path) else ""
     if name and image is not None:
-        from .pipeline import ViTPipeline
+        from ..pipeline import ViTPipeline
 
         model = ViTPipeline.from_pretrained(model, revision, device="cpu")
     elif revision is not None and not name:
         raise ArgumentError(f"revision is {revision!r}, but the model is no name; leave it out")
     elif name:
-        from .loading import load_config
+        from ..loading import load_config
 
         return name, _on_meta(load_config(model, revision)), None, ""
     if isinstance(model, nn.Module):
@@ -198,18 +198,18 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
         raise ArgumentError(
             "a bare model cannot read pictures; give pixel values (1, 3, H, W) or a ViTPipeline"
         )
-    from .images import source_name
+    from ..images import source_name
 
     return name, network, model.preprocess(model.read(image)), source_name(image)
 
 
 def _checked(config: Any) -> Any:
     """A config given directly, held to the same bounds as one from a file."""
-    from . import model_config
+    from ..checkpoints.config import check_config
 
     raw = json.loads(config.to_json_string(use_diff=False))
     known = {"model_type", *_SETTINGS} - {"num_labels"}
-    model_config.check_config({k: v for k, v in raw.items() if k in known}, type(config).__name__)
+    check_config({k: v for k, v in raw.items() if k in known}, type(config).__name__)
     return config
 
 

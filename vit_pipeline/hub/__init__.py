@@ -33,8 +33,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
-from .hub_cache import (
+from ..errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
+from .cache import (
     CONFIG,
     PICKLE,
     PREPROCESSOR,
@@ -49,8 +49,8 @@ from .hub_cache import (
     snapshot_folder,
     write_record,
 )
-from .hub_client import Progress, fetch
-from .hub_faults import storage_advice
+from .client import Progress, fetch
+from .faults import storage_advice
 
 __all__ = ["FILES", "PICKLE", "Progress", "Snapshot", "cache_folder", "download", "find_cached"]
 

@@ -1,6 +1,6 @@
 """A model's structure as one self-contained page: collapsible, light and dark, no script, no network.
 
-Every name that comes from a model or its config is escaped. Leaves out: the text table (``structure_text``).
+Every name that comes from a model or its config is escaped. Leaves out: the text table (``text``).
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from .structure_style import STYLE
-from .structure_text import difference_titles, row_name, shape_text, shown_steps, step_cells
-from .structure_words import WORDS
+from .style import STYLE
+from .text import difference_titles, row_name, shape_text, shown_steps, step_cells
 from .text_table import dims, human
+from .words import WORDS
 
 if TYPE_CHECKING:
-    from .structure import ModelStructure
-    from .structure_rows import Row
+    from . import ModelStructure
+    from .rows import Row
 
 # colour of the bar beside a row: what the part belongs to
 _FAMILIES = {

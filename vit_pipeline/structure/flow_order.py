@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ..roles import FLOW
 from .costs import module_cost
 from .module_tree import Node, place_steps
 from .observe import Call
-from .roles import FLOW
 
 _ALWAYS = (-1.0, math.inf)
 

@@ -1,7 +1,7 @@
 """What went wrong between here and ModelScope, in one line: which model, what happened, what to do.
 
 The client's own messages are sometimes in Chinese only, and several lines long; they stay in the chained
-cause. Nothing here does anything: ``hub_client`` runs the client, ``hub`` decides.
+cause. Nothing here does anything: ``client`` runs the client, ``__init__`` decides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from .hub_cache import cache_folder
+from .cache import cache_folder
 
 
 class Stalled(Exception):

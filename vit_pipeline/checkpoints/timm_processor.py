@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from .errors import CheckpointError, ImageError
+from ..errors import CheckpointError, ImageError
 from .timm_config import read_timm_config, unsupported
 
 #: by this, a ``preprocessor_config.json`` asks for torchvision's offset; plain transformers ignores it

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 from .module_tree import Node
 from .observe import first_tensor, hooked, twin
 
@@ -56,7 +56,7 @@ def walk(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...]
 
     Args:
         model: a ViT image classifier with weights; nothing is done to it.
-        root: its tree, from :func:`vit_pipeline.module_tree.build_tree`.
+        root: its tree, from :func:`vit_pipeline.structure.module_tree.build_tree`.
         pixel_values: (1, 3, H, W), as the model takes them.
 
     Raises ArgumentError where the model is no ViT classifier, has no weights, or does not take this picture.

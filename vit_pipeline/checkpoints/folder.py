@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, model_config, timm_checkpoint
-from .errors import CheckpointError
-from .hub_cache import CONFIG, PICKLE, PREPROCESSOR, WEIGHTS
+from ..errors import CheckpointError
+from ..hub.cache import CONFIG, PICKLE, PREPROCESSOR, WEIGHTS
+from . import tensors, timm_checkpoint
+from .config import check_config, check_processor, read_json
 from .timm_config import is_timm_config, read_timm_config
 
 if TYPE_CHECKING:
@@ -35,23 +36,23 @@ class OpenedFolder:
 
 def open_folder(folder: Path, where: str) -> OpenedFolder:
     """Check everything in a checkpoint's folder. Raises CheckpointError; ``where`` names it in messages."""
-    raw = model_config.read_json(folder / CONFIG)
+    raw = read_json(folder / CONFIG)
     if is_timm_config(raw):
         return _open_timm(folder, raw, where)
-    config = model_config.check_config(raw, where)
+    config = check_config(raw, where)
     state, shapes, notes = _weights(folder, where)
-    checkpoint.check_tensors(shapes, config, where)
+    tensors.check_tensors(shapes, config, where)
     return OpenedFolder(config, _processor(folder / PREPROCESSOR, where), state, notes)
 
 
 def read_recipe(folder: Path, where: str) -> dict[str, Any]:
     """The preprocessing of a checkpoint as a ``preprocessor_config.json`` says it, in either layout."""
-    raw = model_config.read_json(folder / CONFIG)
+    raw = read_json(folder / CONFIG)
     if is_timm_config(raw):
         from .timm_processor import to_processor_config
 
         return to_processor_config(raw, where)
-    return model_config.check_processor(model_config.read_json(folder / PREPROCESSOR), where)
+    return check_processor(read_json(folder / PREPROCESSOR), where)
 
 
 def _open_timm(folder: Path, raw: dict[str, Any], where: str) -> OpenedFolder:
@@ -60,7 +61,7 @@ def _open_timm(folder: Path, raw: dict[str, Any], where: str) -> OpenedFolder:
     read_timm_config(raw, where)  # refuses another architecture before its weights are looked at
     state, shapes, notes = _weights(folder, where)
     translated = timm_checkpoint.to_transformers_config(raw, shapes, where)
-    config = model_config.check_config(translated, where)
+    config = check_config(translated, where)
 
     from .timm_processor import (
         TimmImageProcessor,
@@ -71,19 +72,19 @@ def _open_timm(folder: Path, raw: dict[str, Any], where: str) -> OpenedFolder:
     if state is not None:
         state = timm_checkpoint.convert_state(state.__getitem__, translated)
     else:
-        with safe_open(weights_file(folder), framework="pt") as tensors:
-            state = timm_checkpoint.convert_state(tensors.get_tensor, translated)
+        with safe_open(weights_file(folder), framework="pt") as file:
+            state = timm_checkpoint.convert_state(file.get_tensor, translated)
     return OpenedFolder(config, processor, state, notes)
 
 
 def read_config(folder: Path, where: str) -> dict[str, Any]:
     """The keyword arguments of ``ViTConfig`` alone; of timm's layout the weights' header is needed too."""
-    raw = model_config.read_json(folder / CONFIG)
+    raw = read_json(folder / CONFIG)
     if is_timm_config(raw):
         read_timm_config(raw, where)
         _, shapes, _ = _weights(folder, where)
         raw = timm_checkpoint.to_transformers_config(raw, shapes, where)
-    return model_config.check_config(raw, where)
+    return check_config(raw, where)
 
 
 def weights_file(folder: Path) -> Path:
@@ -98,7 +99,7 @@ def _weights(
     """The tensors of a pickle, or None; the shapes of the tensors; what the user should know."""
     path = weights_file(folder)
     if path.suffix == ".safetensors":
-        return None, checkpoint.safetensors_shapes(path), ()
+        return None, tensors.safetensors_shapes(path), ()
     state = _unpickle(path)
     note = f"{where}: no safetensors file; read {path.name} with weights_only=True"
     return state, {name: tuple(tensor.shape) for name, tensor in state.items()}, (note,)
@@ -129,7 +130,7 @@ def _processor(path: Path, where: str) -> PilBackend:
 
     from .timm_processor import CENTER_CROP_OFFSET, TimmImageProcessor
 
-    raw = model_config.check_processor(model_config.read_json(path), where)
+    raw = check_processor(read_json(path), where)
     kind = raw.get("image_processor_type") or raw.get("feature_extractor_type") or "ViTImageProcessor"
     name = str(kind).replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast") + "Pil"
     name = name.replace("PilPil", "Pil")

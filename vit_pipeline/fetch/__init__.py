@@ -27,9 +27,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin
 
-from . import __version__
+from .. import __version__
+from ..errors import FetchError, UnsafeURLError
 from .addresses import AddressInfo, is_public, look_up
-from .errors import FetchError, UnsafeURLError
 from .urls import Target, how_to_allow, shortened, take_apart, without_password
 from .urls import is_url as is_url
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from vit_pipeline.checkpoints.config import check_config, check_processor, num_tokens, read_json
 from vit_pipeline.errors import CheckpointError
-from vit_pipeline.model_config import check_config, check_processor, num_tokens, read_json
 
 GOOD: dict[str, Any] = {
     "model_type": "vit",

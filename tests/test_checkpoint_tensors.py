@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import make_checkpoint, with_new_names
 from transformers import ViTConfig, ViTForImageClassification
 
-from vit_pipeline import checkpoint
+from vit_pipeline.checkpoints import tensors as ckpt
 from vit_pipeline.errors import CheckpointError
 
 
@@ -24,32 +24,32 @@ def config(folder: Path) -> ViTConfig:
 
 
 def test_expected_shapes_are_those_of_the_model_and_of_the_file(folder: Path, config: ViTConfig) -> None:
-    expected = checkpoint.expected_shapes(config.to_dict())
+    expected = ckpt.expected_shapes(config.to_dict())
     live = ViTForImageClassification(config).state_dict()
-    assert {checkpoint.to_checkpoint_key(name): tuple(t.shape) for name, t in live.items()} == expected
-    assert checkpoint.safetensors_shapes(folder / "model.safetensors") == expected
+    assert {ckpt.to_checkpoint_key(name): tuple(t.shape) for name, t in live.items()} == expected
+    assert ckpt.safetensors_shapes(folder / "model.safetensors") == expected
 
 
 def test_without_qkv_bias(config: ViTConfig) -> None:
     settings = config.to_dict() | {"qkv_bias": False}
     live = ViTForImageClassification(ViTConfig(**settings)).state_dict()
-    assert len(checkpoint.expected_shapes(settings)) == len(live)
+    assert len(ckpt.expected_shapes(settings)) == len(live)
 
 
 def test_names_on_disk_stay_as_they_are(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     for name in tensors:
-        assert checkpoint.to_checkpoint_key(name) == name
+        assert ckpt.to_checkpoint_key(name) == name
     for new, old in zip(with_new_names(tensors), tensors, strict=True):
-        assert checkpoint.to_checkpoint_key(new) == old
-    assert checkpoint.to_checkpoint_key("vit.layers.3.mlp.fc1") == "vit.encoder.layer.3.intermediate.dense"
-    assert checkpoint.to_checkpoint_key("vit.layers.3.mlp.fc1x.weight") == "vit.layers.3.mlp.fc1x.weight"
+        assert ckpt.to_checkpoint_key(new) == old
+    assert ckpt.to_checkpoint_key("vit.layers.3.mlp.fc1") == "vit.encoder.layer.3.intermediate.dense"
+    assert ckpt.to_checkpoint_key("vit.layers.3.mlp.fc1x.weight") == "vit.layers.3.mlp.fc1x.weight"
 
 
 def test_tensors_must_be_exactly_those_of_the_config(config: ViTConfig) -> None:
     settings = config.to_dict()
-    shapes = checkpoint.expected_shapes(settings)
-    checkpoint.check_tensors(shapes, settings, "it")
+    shapes = ckpt.expected_shapes(settings)
+    ckpt.check_tensors(shapes, settings, "it")
     name = "vit.encoder.layer.1.output.dense.bias"
     for wrong, says in (
         ({k: v for k, v in shapes.items() if k != name}, f"lack {name}"),
@@ -60,7 +60,7 @@ def test_tensors_must_be_exactly_those_of_the_config(config: ViTConfig) -> None:
         ({}, "lack vit.embeddings.cls_token and 39 more"),
     ):
         with pytest.raises(CheckpointError, match=says):
-            checkpoint.check_tensors(wrong, settings, "it")
+            ckpt.check_tensors(wrong, settings, "it")
 
 
 def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=says):
-            checkpoint.safetensors_shapes(path)
+            ckpt.safetensors_shapes(path)
     with pytest.raises(CheckpointError, match="model.safetensors"):
-        checkpoint.safetensors_shapes(tmp_path / "none" / "model.safetensors")
+        ckpt.safetensors_shapes(tmp_path / "none" / "model.safetensors")
 
 
 def test_integers_are_not_weights(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3, dtype=torch.int8)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="not a float"):
-        checkpoint.safetensors_shapes(tmp_path / "model.safetensors")
+        ckpt.safetensors_shapes(tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""A model's structure as a table for the terminal, and as Markdown. Leaves out: HTML (``structure_html``)."""
+"""A model's structure as a table for the terminal, and as Markdown. Leaves out: HTML (``html``)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from .structure_words import STEP_LABELS, WORDS
 from .text_table import Column, dims, human, printable, table, tree, wrap
+from .words import STEP_LABELS, WORDS
 
 if TYPE_CHECKING:
-    from .structure import ModelStructure
-    from .structure_rows import Row
+    from . import ModelStructure
+    from .rows import Row
     from .trace import Step
 
 NAMES = 27  # columns for names in a table of 100: 31 are left for what a module does

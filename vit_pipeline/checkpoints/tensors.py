@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
-from .model_config import num_tokens, pair
+from ..errors import CheckpointError
+from .config import num_tokens, pair
 
 MAX_HEADER_BYTES = 16 * 2**20  # the header of a ViT-H/14 file has about 100 kB
 

@@ -8,7 +8,7 @@ client's own time-outs (``MODELSCOPE_DOWNLOAD_TIMEOUT``, 60 s). What was receive
 and the next download continues it.
 
 Which files are wanted, and whether they make a model, is decided in ``hub``; what an error means, in
-``hub_faults``.
+``faults``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import DownloadError
-from .hub_cache import MAX_BYTES, cache_folder
-from .hub_faults import Stalled, TooLarge, explain, token_for
+from ..errors import DownloadError
+from .cache import MAX_BYTES, cache_folder
+from .faults import Stalled, TooLarge, explain, token_for
 
 Progress = Callable[[str, int, int], None]
 _Event = tuple[str, int, int]

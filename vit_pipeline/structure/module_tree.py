@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from ..roles import BY_KEY, Role, find_role
 from .costs import FREE, Cost, attention_cost, module_cost
 from .observe import Call, Shape, observe
-from .roles import BY_KEY, Role, find_role
 
 _QUERY_KEY_VALUE = {"query", "key", "value"}
 

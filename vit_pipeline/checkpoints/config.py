@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 21,843 class names has about 2 MB
 MAX_TOKENS = 16_385  # 2048×2048 pixels in patches of 16, and CLS

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from .errors import ArgumentError
-from .structure import Language, ModelStructure, Order, describe
-from .structure_rows import Row
-from .structure_style import STYLE
-from .structure_text import headline, markdown_cell, shape_text, visible
-from .structure_words import WORDS
+from ..errors import ArgumentError
+from . import Language, ModelStructure, Order, describe
+from .rows import Row
+from .style import STYLE
+from .text import headline, markdown_cell, shape_text, visible
 from .text_table import Column, dims, human, printable, table, tree, wrap
+from .words import WORDS
 
 
 @dataclass(frozen=True)

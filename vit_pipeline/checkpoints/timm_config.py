@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 FAMILIES = "vit_{tiny,small,base,large}_patch{8,16,32}_{224,384}"
 _ARCHITECTURE = re.compile(r"vit_(tiny|small|base|large)_patch(8|16|32)_(224|384)")

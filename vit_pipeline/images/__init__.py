@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from ..errors import ImageError
+from ..fetch.urls import is_data_url, is_url, one_line, shortened, without_password
 from .arrays import array_name, from_array, from_tensor, is_array, is_tensor
-from .errors import ImageError
 from .metadata import Refused
-from .urls import is_data_url, is_url, one_line, shortened, without_password
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -110,7 +110,7 @@ def source_name(source: Any) -> str:
 def _read(source: Any, name: str, allow_private: bool, max_bytes: int) -> bytes:
     """The bytes of a source that is a file in one form or another."""
     if is_url(source):
-        from .fetch import fetch
+        from ..fetch import fetch
 
         return fetch(source, allow_private=allow_private, max_bytes=max_bytes)
     if is_data_url(source):

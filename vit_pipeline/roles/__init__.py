@@ -3,7 +3,7 @@
 A role belongs to a full path and a class, never to a name alone: ``attention.output.dense`` and
 ``output.dense`` are two things. Covers the trees of transformers 4.45 and ≤ 5.8 (``old``) and ≥ 5.9
 (``live``), in the order in which the data flows. What no role covers is unknown; nothing is guessed.
-The explanations are in ``roles_en`` and ``roles_zh``.
+The explanations are in ``en`` and ``zh``.
 
 Equations are those of Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929:
 (1) embedding, (2) attention with its residual, (3) MLP with its residual, (4) the CLS token normalised.
@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from .roles_en import TEXTS as _EN
-from .roles_zh import TEXTS as _ZH
+from .en import TEXTS as _EN
+from .zh import TEXTS as _ZH
 
 TEXTS = {"en": _EN, "zh": _ZH}
 LANGUAGES = tuple(TEXTS)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from .errors import UnsafeURLError
+from ..errors import UnsafeURLError
 
 MAX_URL = 8000
 PORTS = {"http": 80, "https": 443}

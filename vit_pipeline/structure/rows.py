@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from ..roles import TEXTS, other_names
 from .costs import FREE, Cost
 from .module_tree import Node
-from .roles import TEXTS, other_names
-from .structure_words import WORDS
+from .words import WORDS
 
 _NOT_SETTINGS = ("training", "layer_idx")
 
