@@ -56,7 +56,7 @@ def structure(
     Each with its shapes and its cost, and the steps that never print. Needs no weights.
     """
     from ..structure import describe
-    from ..structure_compare import compare as describe_both
+    from ..structure.compare import compare as describe_both
 
     settings: dict[str, Any] = {"all_layers": all_layers, "depth": depth, "order": order.value}
     if compare is not None:
