@@ -80,6 +80,13 @@ def test_a_class_name_that_stands_twice_is_no_contradiction() -> None:
     )
 
 
+def test_numbers_may_be_numbers_or_text() -> None:
+    for key in (int, str):
+        names = {key(index): label for index, label in enumerate(("cat", "dog", "cow"))}
+        ids = {"cat": key(0), "dog": key(1), "cow": key(2)}
+        assert check_config(GOOD | {"id2label": names, "label2id": ids}, "it")["label2id"]["cow"] == 2
+
+
 def test_default_label2id_beside_real_names_is_ignored() -> None:
     config = check_config(GOOD | {"label2id": {"LABEL_0": 0, "LABEL_1": 1}}, "it")
     assert config["label2id"] == {"cat": 0, "dog": 1, "cow": 2}

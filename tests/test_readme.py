@@ -56,12 +56,16 @@ def test_python(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran > 0
 
 
-def test_both_languages_show_the_same_code() -> None:
-    """Comments aside, which are in the reader's language."""
+def test_both_languages_show_the_same_commands_and_code() -> None:
+    """Comments, outputs and the choice of language aside."""
 
     def code(path: Path) -> list[str]:
-        shown = [block for language in ("console", "python") for block in blocks(path, language)]
-        return [re.sub(r" +#.*$", "", line) for block in shown for line in block.splitlines()]
+        console = [
+            line for block in blocks(path, "console") for line in block.splitlines() if line[:2] == "$ "
+        ]
+        python = [line for block in blocks(path, "python") for line in block.splitlines()]
+        lines = [re.sub(r"( --lang zh|_zh(?=\.ipynb))|  +#.*$", "", line) for line in console + python]
+        return [line.rstrip() for line in lines]
 
     assert code(READMES[0]) == code(READMES[1])
 

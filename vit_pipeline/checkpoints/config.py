@@ -164,8 +164,9 @@ def _labels(raw: Mapping[str, Any], refuse: Callable[[str], CheckpointError]) ->
             raise refuse(f"has a name for class {index} that is not a line of text")
     ids = raw.get("label2id")
     if isinstance(ids, Mapping) and ids and set(ids) != {f"LABEL_{i}" for i in range(len(ids))}:
+        as_text = {str(index): label for index, label in by_index.items()}  # JSON has either
         for label, index in ids.items():
-            if names.get(str(index)) != label:
+            if as_text.get(str(index)) != label:
                 raise refuse(f"contradicts itself: label2id has {label!r} at {index}, id2label has not")
         lost = next((label for label in labels if label not in ids), None)
         if lost is not None:
