@@ -1,14 +1,26 @@
-# make demo: classify the example photos, offline after the install.  make test: the test-suite.
+# make demo      classify the example photos, offline after the install
+# make webui     the page in the browser, http://127.0.0.1:7860
+# make test      the test-suite;  make check: ruff, mypy, import-linter;  make fuzz: the fuzz tests, long
+# make notebooks runs both notebooks again;  make screenshots: those of the READMEs
 PYTHON ?= python3
 BIN := .venv/bin
 # Gradio still declares pillow<13; Pillow 13 fixes two critical decoder bugs, and the WebUI is tested on it.
 PILLOW := pillow==13.0.0
 
-.PHONY: demo test check fuzz format clean
+.PHONY: demo test webui notebooks screenshots check fuzz format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
 	$(BIN)/vit-pipeline predict --model demo examples/*.png examples/*.jpg
+
+webui: .venv/installed
+	$(BIN)/python app.py
+
+notebooks: .venv/installed-dev
+	$(BIN)/python notebooks/build.py
+
+screenshots: .venv/installed-dev
+	$(BIN)/python scripts/screenshots.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

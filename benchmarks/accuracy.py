@@ -22,7 +22,9 @@ def main() -> None:
     pipe = ViTPipeline.from_pretrained(options.model, dtype=options.dtype)
     classes = sorted(path for path in options.folder.iterdir() if path.is_dir())
     if not classes or not {path.name for path in classes} <= set(pipe.labels):
-        parser.error(f"{options.folder}: no folders named after the model's classes: {', '.join(pipe.labels[:10])}")
+        parser.error(
+            f"{options.folder}: no folders named after the model's classes: {', '.join(pipe.labels[:10])}"
+        )
     right = total = 0
     for folder in classes:
         answers = pipe(sorted(folder.iterdir()), top_k=1, batch_size=200, on_error="return")

@@ -21,7 +21,7 @@ from .timm_config import read_timm_config, unsupported
 
 #: by this, a ``preprocessor_config.json`` asks for torchvision's offset; plain transformers ignores it
 CENTER_CROP_OFFSET = {"center_crop_offset": "round"}
-MAX_RESIZED_PIXELS = 2**28  # 1 GB in Pillow: a picture of one pixel by 4,000 on its way to a crop of 224
+MAX_RESIZED_PIXELS = 150_000_000  # 600 MB in Pillow: a picture of one pixel by 2,400 on its way to 224
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # timm's names are Pillow's
 # What timm takes where pretrained_cfg is silent: ImageNet's mean and deviation, as in its constants.
 _DEFAULTS: dict[str, Any] = {
@@ -94,7 +94,9 @@ class TimmImageProcessor(ViTImageProcessorPil):  # type: ignore[misc] # untyped 
             picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
             resized = resized_size(picture.size, size) if do_resize else picture.size
             crop = (crop_size.width, crop_size.height) if do_center_crop else resized
-            cropped.append(np.array(resize_and_crop(picture, resized, crop, resample)).transpose(2, 0, 1))
+            if do_resize or do_center_crop:
+                picture = resize_and_crop(picture, resized, crop, resample)
+            cropped.append(np.array(picture).transpose(2, 0, 1))
         return super()._preprocess(
             cropped,
             do_resize=False,
@@ -104,6 +106,11 @@ class TimmImageProcessor(ViTImageProcessorPil):  # type: ignore[misc] # untyped 
             crop_size=crop_size,
             **kwargs,
         )
+
+    def resize_and_crop(self, picture: Image.Image) -> Image.Image:
+        """The crop of an RGB picture that the model sees, as its recipe says."""
+        resized = resized_size(picture.size, self.size)
+        return resize_and_crop(picture, resized, (self.crop_size.width, self.crop_size.height), self.resample)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "image_processor_type": "ViTImageProcessor", **CENTER_CROP_OFFSET}
@@ -118,6 +125,15 @@ def resized_size(picture: tuple[int, int], size: Any) -> tuple[int, int]:
     return (size.shortest_edge, long) if width <= height else (long, size.shortest_edge)
 
 
+def check_resized(picture: tuple[int, int], resized: tuple[int, int]) -> None:
+    """ImageError for a long, narrow picture that would become huge on its way to the crop; sizes (W, H)."""
+    if resized[0] * resized[1] > MAX_RESIZED_PIXELS:
+        raise ImageError(
+            f"a picture of {picture[0]}×{picture[1]} pixels is too long and narrow: it would become "
+            f"{resized[0]:,}×{resized[1]:,} before the crop; crop it first"
+        )
+
+
 def resize_and_crop(
     picture: Image.Image, resized: tuple[int, int], crop: tuple[int, int], resample: int
 ) -> Image.Image:
@@ -127,11 +143,7 @@ def resize_and_crop(
         ImageError: the resized picture would have more than ``MAX_RESIZED_PIXELS``.
     """
     (width, height), (crop_width, crop_height) = resized, crop
-    if width * height > MAX_RESIZED_PIXELS:
-        raise ImageError(
-            f"a picture of {picture.width}×{picture.height} pixels is too long and narrow: it would become "
-            f"{width:,}×{height:,} before the crop; crop it first"
-        )
+    check_resized(picture.size, resized)
     left, top = _offset(width, crop_width), _offset(height, crop_height)
     # The whole picture, as timm does: Pillow chooses by the sizes which side it filters first, and rounds.
     whole = picture.resize(resized, resample)

@@ -110,6 +110,9 @@ def _decode(file: Bare, format: str, max_pixels: int, draft: tuple[int, int] | N
     ):  # a decoder that finds another size while decoding was not checked against the caps
         raise Refused(f"its size changes from {size} to {image.size} while it is read; save it again")
     image = upright(image, file.orientation)  # the first copy goes before the RGB one comes
+    if image.mode == "RGB" and not image.has_transparency_data:
+        image.info.clear()
+        return image  # it is nobody else's, and a copy of 50 megapixels is 200 MB
     return to_rgb(image)
 
 
