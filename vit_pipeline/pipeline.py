@@ -17,8 +17,9 @@ import torch
 
 from . import loading
 from .catalog import DEFAULT_MODEL
-from .errors import ArgumentError, CheckpointError, VitPipelineError
+from .errors import ArgumentError, CheckpointError, ImageError, VitPipelineError
 from .images import read_image, source_name
+from .preprocessing import to_pixel_values
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -132,9 +133,8 @@ class ViTPipeline:
 
     def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
         """Resize, rescale, normalise as the checkpoint says: RGB pictures → (B, 3, H, W), on the device."""
-        batch = list(images) if isinstance(images, Sequence) else [images]
-        pixel_values: torch.Tensor = self.processor(images=batch, return_tensors="pt").pixel_values
-        return pixel_values.to(self.device)
+        batch = images if isinstance(images, Sequence) else [images]
+        return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -206,28 +206,41 @@ class ViTPipeline:
         single = not isinstance(inputs, list | tuple)
         results: list[Prediction | VitPipelineError] = []
         for chunk in _chunks([inputs] if single else inputs, batch_size):
-            images, chunk_results = self._read_all(chunk, raising=on_error == "raise")
-            if images:
-                names = [source_name(chunk[place]) for place in images]
-                logits = self.forward(self.preprocess(list(images.values())))
-                for place, prediction in zip(images, self.postprocess(logits, top_k, names), strict=True):
+            pixels, chunk_results = self._prepare(chunk, raising=on_error == "raise")
+            if pixels:
+                names = [source_name(chunk[place]) for place in pixels]
+                logits = self.forward(torch.stack(list(pixels.values())))
+                for place, prediction in zip(pixels, self.postprocess(logits, top_k, names), strict=True):
                     chunk_results[place] = prediction
             results += [chunk_results[place] for place in range(len(chunk))]
         return results[0] if single else results
 
-    def _read_all(
+    def _prepare(
         self, sources: Sequence[Any], raising: bool
-    ) -> tuple[dict[int, Image.Image], dict[int, Prediction | VitPipelineError]]:
-        images: dict[int, Image.Image] = {}
+    ) -> tuple[dict[int, torch.Tensor], dict[int, Prediction | VitPipelineError]]:
+        """By place in ``sources``: pixel values (3, H, W) of the good pictures, errors of the bad ones."""
+        pixels: dict[int, torch.Tensor] = {}
         errors: dict[int, Prediction | VitPipelineError] = {}
         for place, source in enumerate(sources):
             try:
-                images[place] = self.read(source)
-            except VitPipelineError as error:
+                pixels[place] = to_pixel_values(self.processor, self.read(source), source_name(source))
+            except ImageError as error:
                 if raising:
                     raise
                 errors[place] = error
-        return images, errors
+        return pixels, errors
+
+    def stream(
+        self, inputs: Iterable[Any], batch_size: int = 8, **options: Any
+    ) -> Iterator[Prediction | VitPipelineError]:
+        """Predictions and errors for any number of pictures, one at a time, in order, in bounded memory.
+
+        Decodes in threads while the model is at work. The options are those of
+        :func:`vit_pipeline.batch.stream`: ``top_k``, ``threads``, ``jpeg_draft``, ``compile``.
+        """
+        from .batch import stream
+
+        return stream(self, inputs, batch_size, **options)
 
     def features(self, inputs: Any, pool: Pool = "cls", batch_size: int = 8) -> torch.Tensor:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
@@ -245,8 +258,8 @@ class ViTPipeline:
         sources = inputs if isinstance(inputs, list | tuple) else [inputs]
         chunks = []
         for chunk in _chunks(sources, _count("batch_size", batch_size)):
-            pixel_values = self.preprocess([self.read(source) for source in chunk])  # (B, 3, H, W)
-            chunks.append(self._pooled(pixel_values, pool))
+            pixels, _ = self._prepare(chunk, raising=True)
+            chunks.append(self._pooled(torch.stack(list(pixels.values())).to(self.device), pool))
         if not chunks:
             raise ArgumentError("no pictures were given")
         return torch.cat(chunks)  # outside inference mode: a plain tensor, fit for training a probe on

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import features, models, predict, structure
+from . import classify, features, models, predict, structure
 from .terminal import note
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     predict.predict,
+    classify.classify,
     structure.structure,
     features.features,
     features.similar,
