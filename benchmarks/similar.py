@@ -42,10 +42,9 @@ def main() -> None:
         nearest = scores.topk(options.top_k).indices  # (Q, K)
         same = (labels[nearest] == labels[queries, None]).float()  # (Q, K)
         most = (same.mean(1) > 0.5).float().mean()
-        print(
-            f"{pool:5} precision@{options.top_k} {same.mean():.1%} over {len(queries):,} queries in "
-            f"{len(names):,} pictures of {len(numbers)} classes; most of the {options.top_k} right: {most:.1%}"
-        )
+        where = f"{len(queries):,} queries in {len(names):,} pictures of {len(numbers)} classes"
+        right = f"precision@{options.top_k} {same.mean():.1%}, most of the {options.top_k} right {most:.1%}"
+        print(f"{pool:5} {right}: {where}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=says):
             ckpt.safetensors_shapes(path)
-    with pytest.raises(CheckpointError, match="model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         ckpt.safetensors_shapes(tmp_path / "none" / "model.safetensors")
 
 

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import classify, features, models, predict, structure
+from . import classify, features, models, predict, structure, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ COMMANDS = (
     models.models,
     models.download,
     models.convert,
+    webui.webui,
 )
 for command in COMMANDS:
     app.command()(command)

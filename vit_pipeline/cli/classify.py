@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE…",
+        metavar="SOURCE",
         help="Folders, patterns, files, URLs; a .txt file of paths and URLs, one a line; '-' those on stdin.",
     ),
 ]
@@ -60,7 +60,10 @@ def classify(
     refresh: Refresh = False,
     allow_private_urls: AllowPrivate = False,
 ) -> None:
-    """Classify folders and lists of any size into a file, one record a picture; interrupted, it goes on."""
+    """Classify folders of any size into a file.
+
+    One record a picture; interrupted, the same command goes on.
+    """
     from ..batch.tables import working_file
 
     working_file(output)  # what is wrong with it is said before a model is loaded

@@ -24,11 +24,17 @@ def webui(
         ),
     ] = "",
     auth: Annotated[str, typer.Option(metavar="USER:PASSWORD", help="Ask visitors for these.")] = "",
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Pictures that may wait; one more is refused at once.")
+    ] = 32,
     device: Device = "auto",
     dtype: Dtype = "float32",
     allow_private_urls: AllowPrivate = False,
 ) -> None:
-    """Open the page in the browser: load a model, classify pictures, look inside."""
+    """Serve the page in the browser.
+
+    Load a model, classify pictures, look inside.
+    """
     launch(
         host=host,
         port=port,
@@ -38,5 +44,6 @@ def webui(
         device=device,
         dtype=dtype,
         allow_private_urls=allow_private_urls,
+        max_waiting=max_waiting,
         bars=ProgressBars,
     )
