@@ -1,0 +1,337 @@
+"""The WebUI in a real browser: Chromium, without a window. Skipped, with the reason, where there is none.
+
+No test passes if the browser's console shows an error, or if the page asks anybody but its own server.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import HubServer
+from serve import ROOT, WebUI, shared
+from test_webui import photo_server  # noqa: F401
+
+from vit_pipeline import predict
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("no chromium on this machine (Debian: apt-get install chromium)", allow_module_level=True)
+
+CAT = ROOT / "examples" / "cat.png"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+]  # fmt: skip
+#: Every text and label of the page that has three Latin letters in a row and can be seen.
+LATIN = """() => {
+  const found = new Set();
+  for (const e of document.querySelectorAll('.gradio-container *'))
+    for (const name of ['aria-label', 'title', 'placeholder', 'alt'])
+      if (e.checkVisibility() && e.getAttribute(name)) found.add(e.getAttribute(name));
+  const texts = document.createTreeWalker(document.querySelector('.gradio-container'), NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const parent = texts.currentNode.parentElement;
+    if (parent && !['SCRIPT', 'STYLE', 'CODE'].includes(parent.tagName) && parent.checkVisibility())
+      found.add(texts.currentNode.data.trim());
+  }
+  return [...found].filter(text => /[A-Za-z]{3}/.test(text) && !/[\\u4e00-\\u9fff]/.test(text));
+}"""
+GIVE_FILE = """([kind, selector, name, base64]) => {
+  const bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, {type: 'image/png'}));
+  const target = document.querySelector(selector);
+  const options = {bubbles: true, cancelable: true};
+  if (kind === 'paste') target.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, ...options}));
+  else for (const type of ['dragenter', 'dragover', 'drop'])
+    target.dispatchEvent(new DragEvent(type, {dataTransfer: data, ...options}));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Visitor:
+    """Opens pages, and watches what they say and whom they ask."""
+
+    def __init__(self, browser: Any, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.errors: list[str] = []
+        self.asked: set[str] = set()
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.asked.add(request.url.split("/")[2] or "inline"))
+
+    def open(self, url: str) -> Any:
+        self.page.goto(url)
+        self.page.wait_for_selector("#classify-button")
+        return self.page
+
+    def answer(self, name: str) -> str:
+        """The predicted class once the answer for this picture is there."""
+        self.page.wait_for_selector(f"#answer .vp-note:has-text('{name}')")
+        return str(self.page.inner_text("#answer .vp-class"))
+
+    def check(self, url: str) -> None:
+        assert self.errors == []
+        assert {host for host in self.asked if host} <= {url.split("/")[2], "inline"}
+        self.context.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    visitors: list[tuple[Visitor, str]] = []
+
+    def visit(url: str, **options: Any) -> Visitor:
+        visitor = Visitor(browser, **options)
+        visitors.append((visitor, url))
+        visitor.open(url)
+        return visitor
+
+    yield visit
+    for visitor, url in visitors:
+        visitor.check(url)
+
+
+@pytest.fixture(scope="module")
+def web() -> WebUI:
+    return shared()
+
+
+def test_a_picture_is_classified_and_shown(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url)
+    page = visitor.page
+    assert "choose a picture" in page.inner_text("#answer")
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    expected = predict(CAT, "demo")
+    assert visitor.answer("cat.png") == f"Predicted class:\n{expected.label}"
+    assert page.text_content("#answer .vp-class") == str(expected)
+    bars = page.locator("#answer .vp-bars li")
+    assert bars.locator(".vp-label").all_inner_texts() == [entry.label for entry in expected.top]
+    assert bars.locator(".vp-score").all_inner_texts() == [f"{entry.score:.1%}" for entry in expected.top]
+    assert "32×32 pixels, in 8×8 patches of 4×4" in page.inner_text("#answer")
+    assert "451×300 pixels" in page.inner_text("#answer")
+    for step in ("read", "preprocess", "forward", "postprocess"):
+        assert page.locator(f"#answer .vp-legend li:has-text('{step}')").count() >= 1
+    page.locator("#top-k input[type=number]").fill("2")
+    page.keyboard.press("Tab")
+    page.click("#classify-button")
+    page.wait_for_function("document.querySelectorAll('#answer .vp-bars li').length === 2")
+    page.click("#history button")
+    assert page.locator("#history tbody tr").count() == 2
+    page.click("#clear-history")
+    page.wait_for_selector("#history :text('Nothing yet.')")
+
+
+def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url, permissions=["camera"])
+    page, picture = visitor.page, base64.b64encode(CAT.read_bytes()).decode()
+    page.evaluate(GIVE_FILE, ["drop", "#picture button", "dropped.png", picture])
+    assert visitor.answer("dropped.png").endswith("cat")
+    page.evaluate(GIVE_FILE, ["paste", "body", "pasted.png", picture])
+    assert visitor.answer("pasted.png").endswith("cat")
+    page.locator("#examples button, [id^=examples] button").nth(1).click()
+    visitor.page.wait_for_function("document.querySelector('#answer').innerText.includes('cat.png')")
+    page.click("#picture [aria-label='Remove Image']")
+    page.click("#picture [aria-label='Capture from camera']")
+    page.click("#picture :text('Click to Access Webcam')")
+    page.click("#picture [aria-label='capture photo']")
+    page.wait_for_function("document.querySelector('#answer .vp-note').innerText.match(/webcam|image|blob/)")
+
+
+def test_a_url_is_classified(web: WebUI, visit: Any, photo_server: str) -> None:  # noqa: F811
+    visitor = visit(web.url)
+    page = visitor.page
+    page.fill("#url textarea, #url input", f"{photo_server}/cat.png")
+    page.keyboard.press("Enter")
+    assert visitor.answer(photo_server).endswith("cat")
+    page.fill("#url textarea, #url input", "not an address")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer [role=alert]:has-text('This address is not allowed.')")
+
+
+def test_garbage_gets_a_sentence_and_the_next_picture_an_answer(
+    web: WebUI, visit: Any, tmp_path: Path
+) -> None:
+    visitor = visit(web.url)
+    page = visitor.page
+    for name, content in (("cut.png", CAT.read_bytes()[:3000]), ("page.png", b"<html><b>hi</b>")):
+        (tmp_path / name).write_bytes(content)
+        page.locator("#picture input[type=file]").set_input_files(tmp_path / name)
+        page.wait_for_selector(f"#answer [role=alert]:has-text('{name}')")
+        assert "This picture could not be read." in page.inner_text("#answer")
+        visitor.errors.clear()  # the browser says itself that it cannot show such a picture
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    assert visitor.answer("cat.png").endswith("cat")
+
+
+def test_several_pictures_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_path: Path) -> None:
+    evil = tmp_path / "=1+<b>x.png"
+    evil.write_bytes(CAT.read_bytes())
+    page = visit(web.url).page
+    page.click("#several button")
+    files = [CAT, ROOT / "examples" / "rocket.jpg", ROOT / "pyproject.toml", evil]
+    page.locator("#files input[type=file]").set_input_files(files)
+    page.wait_for_selector("#files :text('rocket')")
+    page.click("#classify-all")
+    page.wait_for_selector("#results .vp-table")
+    assert "3 of 4 pictures classified" in page.inner_text("#results")
+    assert page.locator("#results tbody tr").count() == 4
+    assert "text, not a picture" in page.inner_text("#results .vp-bad")
+    with page.expect_download() as download:
+        page.click("#results a[download]")
+    lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
+    expected = predict(CAT, "demo")
+    assert lines[0] == "source,label,score,index,model,error"
+    assert lines[1] == f"cat.png,{expected.label},{expected.score},{expected.index},demo,"
+    assert lines[4].startswith("'=1+")
+    assert page.locator("#results td b").count() == 0
+
+
+def test_the_language_can_be_switched_and_the_answer_stays(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url, locale="en-GB")
+    page = visitor.page
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    visitor.answer("cat.png")
+    page.click("#language")
+    page.wait_for_selector("#classify-button:has-text('分类')")
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert visitor.answer("cat.png") == "预测类别：\ncat"
+    page.goto(web.url)  # the choice is remembered, whatever the browser prefers
+    page.wait_for_selector("#classify-button:has-text('分类')")
+    page.click("#language")
+    page.wait_for_selector("#classify-button:has-text('Classify')")
+    assert visitor.answer("cat.png") == "Predicted class:\ncat"
+
+
+def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url, locale="zh-CN")
+    page = visitor.page
+    names = {"ViT pipeline", "API", "English", "cat", "dog", "deer", "frog", "bird", "horse", "ship", "truck"}
+    names |= {"airplane", "automobile", "demo", "vit-base", "vit-small", "cpu", "float32", "cat.png", ".png"}
+    names |= {"https://…/cat.jpg", "Switch to English"}
+    found = set(page.evaluate(LATIN))
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    visitor.answer("cat.png")
+    page.click("#several button")
+    page.locator("#files input[type=file]").set_input_files([CAT])
+    page.wait_for_selector("#files :text('.png')")
+    page.click("#classify-all")
+    page.wait_for_selector("#results .vp-table")
+    page.click("#history button")
+    page.wait_for_timeout(300)
+    found |= set(page.evaluate(LATIN))
+    for tab in (1, 3):
+        page.get_by_role("tab").nth(tab).click()
+        page.wait_for_timeout(300)
+        found |= set(page.evaluate(LATIN))
+    assert found - names == set()
+
+
+def test_the_structure_in_both_orders_with_the_pictures_shapes(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url)
+    page = visitor.page
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    visitor.answer("cat.png")
+    page.get_by_role("tab", name="Structure").click()
+    page.wait_for_selector("#structure .vit-structure")
+    declared = page.inner_text("#structure")
+    assert "2,693,578" in declared
+    assert "ViTForImageClassification" in declared
+    page.get_by_label("as the data flows").check()
+    changed = "before => document.querySelector('#structure').innerText !== before"
+    page.wait_for_function(changed, arg=declared)
+    flowing = page.inner_text("#structure")
+    page.get_by_label("Walk my last picture through it").check()
+    page.wait_for_function(changed, arg=flowing)
+    assert len(page.inner_text("#structure")) > len(flowing)
+
+
+def test_a_second_model_from_a_hub_with_progress(
+    hub: HubServer, tiny_files: dict[str, bytes], visit: Any
+) -> None:
+    hub.add("acme/tiny", tiny_files | {"model.safetensors": tiny_files["model.safetensors"]})
+    hub.add("acme/broken", tiny_files | {"config.json": b"{}"})
+    hub.fault("model.safetensors", delay=0.15)
+    server = WebUI("--allow-models", "acme/tiny,acme/broken")
+    try:
+        visitor = visit(server.url)
+        page = visitor.page
+
+        def load(name: str) -> None:
+            page.click("#model-choice input")
+            page.locator("#model-choice [role=option]", has_text=name).click()
+            page.click("#load-button")
+
+        page.get_by_role("tab", name="Load model").click()
+        assert "2,693,578" in page.inner_text("#model-card")
+        load("acme/tiny")
+        page.wait_for_selector("#load-status [role=progressbar]")
+        assert "MB" in page.inner_text("#load-status")
+        page.wait_for_selector("#load-status :text('acme/tiny is loaded and in use.')")
+        card = page.inner_text("#model-card")
+        for fact in ("acme/tiny", "ModelScope", "master", "cpu", "float32", "16×16 pixels"):
+            assert fact in card
+        assert page.inner_text("#badge b") == "acme/tiny"
+        load("acme/broken")
+        page.wait_for_selector("#load-status [role=alert]")
+        assert "The model's files were refused." in page.inner_text("#load-status")
+        assert "acme/tiny stays in use." in page.inner_text("#load-status")
+        page.get_by_role("tab", name="Classify").click()
+        page.locator("#picture input[type=file]").set_input_files(CAT)
+        assert "thing" in visitor.answer("cat.png")
+        other = visit(server.url)  # another visitor keeps the model that the server started with
+        assert other.page.inner_text("#badge b") == "demo"
+    finally:
+        assert server.stop() == 0
+
+
+def test_the_keyboard_is_enough(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url)
+    page = visitor.page
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.innerText.trim()"))
+        if reached[-1] == "classify-button":
+            break
+    assert reached[0] == "language"
+    assert reached[-1] == "classify-button", reached
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer [role=alert]:has-text('Choose a picture first')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_nothing_is_cut_on_a_phone(web: WebUI, visit: Any, scheme: str, locale: str) -> None:
+    visitor = visit(web.url, **PHONE, locale=locale, color_scheme=scheme)
+    page = visitor.page
+    page.locator("#picture input[type=file]").set_input_files(CAT)
+    visitor.answer("cat.png")
+    page.wait_for_function(
+        "document.querySelector('#answer').getBoundingClientRect().top < innerHeight / 2"  # scrolled there
+    )
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    for tab in range(4):
+        page.get_by_role("tab").nth(tab).click()
+        page.wait_for_timeout(200)
+        if tab == 2:
+            page.wait_for_selector("#structure .vit-structure")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
