@@ -23,7 +23,7 @@ class WebUI:
         self, *arguments: str, environment: Mapping[str, str] | None = None, wait: float = 90
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "/tmp/t/app.py", "--port", "0", *arguments],
+            [sys.executable, str(ROOT / "app.py"), "--port", "0", *arguments],
             cwd=ROOT,
             env=os.environ | dict(environment or {}),
             stdout=subprocess.PIPE,

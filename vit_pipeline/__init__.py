@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch import classify_folder as classify_folder
     from .errors import VitPipelineError as VitPipelineError
     from .pipeline import LabelScore as LabelScore
     from .pipeline import Prediction as Prediction
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "VitPipelineError": "errors",
+    "classify_folder": "batch",
     "LabelScore": "pipeline",
     "Prediction": "pipeline",
     "ViTPipeline": "pipeline",
@@ -34,6 +36,7 @@ __all__ = [
     "Prediction",
     "ViTPipeline",
     "VitPipelineError",
+    "classify_folder",
     "describe",
     "predict",
 ]

@@ -13,9 +13,11 @@ from pathlib import Path
 from .errors import ImageError
 from .fetch.urls import is_data_url, is_url
 
-#: what counts as a picture inside a folder, by its name's ending
+#: What counts as a picture inside a folder, by its name's ending. The second line cannot be read: an error that
+#: says so is better than a picture that is passed over.
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+    + (".heic", ".heif", ".avif", ".jxl", ".jp2")
 )
 
 
@@ -67,9 +69,12 @@ def _walk(folder: str) -> Iterator[str]:
     except OSError as error:
         raise ImageError(f"{folder}: this folder cannot be read: {error.strerror}") from error
     with entries:
-        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-    for entry in visible:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
-            yield entry.path
+        found = sorted(
+            (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name[0] != "."
+        )
+    for name, is_folder in found:
+        path = os.path.join(folder, name)  # noqa: PTH118 (keeps "./")
+        if is_folder:
+            yield from _walk(path)
+        elif Path(name).suffix.lower() in PICTURE_SUFFIXES:
+            yield path

@@ -129,6 +129,9 @@ def _prepare_environment() -> None:
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights come from ModelScope, and by our own code
     os.environ["GRADIO_RUN_HISTORY"] = "False"
+    # statistics for a dashboard that is off: otherwise made anew, with pandas, after every request
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     spare_one_core()
 
 
