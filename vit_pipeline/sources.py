@@ -13,12 +13,11 @@ from pathlib import Path
 from .errors import ImageError
 from .fetch.urls import is_data_url, is_url
 
-#: What counts as a picture inside a folder, by its name's ending. The second line cannot be read: an error that
-#: says so is better than a picture that is passed over.
-PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-    + (".heic", ".heif", ".avif", ".jxl", ".jp2")
-)
+_READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2")
+#: What counts as a picture inside a folder, by its name's ending. Also formats that cannot be read: an error
+#: that says so is better than a picture that is passed over.
+PICTURE_SUFFIXES = frozenset((*_READ, *_NOT_READ))
 
 
 def find_pictures(
@@ -51,7 +50,7 @@ def _expand(text: str) -> Iterator[str]:
             found = True
             yield path
         if not found:
-            endings = ", ".join(sorted(PICTURE_SUFFIXES))
+            endings = ", ".join(_READ)
             raise ImageError(f"{text}: no pictures in this folder (looked for {endings})")
     elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
         matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]

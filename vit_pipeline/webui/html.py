@@ -47,7 +47,7 @@ def answer(shown: Shown, lang: Language) -> str:
     best = shown.prediction
     bars = "".join(
         f'<li><span class="vp-label">{escape(entry.label)}</span>'
-        f'<span class="vp-score">{percent(entry.score)}</span>'
+        f'<span class="vp-score">{escape(percent(entry.score))}</span>'
         f'<span class="vp-track"><span class="vp-bar" style="width:{entry.score:.2%}"></span></span></li>'
         for entry in best.top
     )
@@ -55,7 +55,7 @@ def answer(shown: Shown, lang: Language) -> str:
         f'<section class="vp-answer" role="status">'
         f'<h2 class="vp-class"><span>{t("predicted")}{"：" if lang == "zh" else ": "}</span>'
         f"{escape(best.label)}</h2>"
-        f'<p class="vp-note">{t("sure", percent=percent(best.score))} · '
+        f'<p class="vp-note">{t("sure", percent=escape(percent(best.score)))} · '
         f"{escape(t('by_model', model=best.model))} · {escape(best.source)}</p>"
         f'<h3>{t("top_classes")}</h3><ol class="vp-bars">{bars}</ol>'
         f'<div class="vp-pictures">{_given(shown, t)}{_seen(shown, t)}</div>'
@@ -113,7 +113,7 @@ def table(rows: Sequence[tuple[str, Prediction | str]], lang: Language) -> str:
         f'<tr><td>{escape(name)}</td><td colspan="2" class="vp-bad" lang="en">{escape(result)}</td></tr>'
         if isinstance(result, str)
         else f"<tr><td>{escape(name)}</td><td>{escape(result.label)}</td>"
-        f'<td class="vp-number">{percent(result.score)}</td></tr>'
+        f'<td class="vp-number">{escape(percent(result.score))}</td></tr>'
         for name, result in rows
     )
     head = _headings(t, ("col_file", "col_class", "col_score"))
@@ -156,7 +156,7 @@ def history(entries: Sequence[Shown], lang: Language) -> str:
         return empty(t("history_empty"))
     body = "".join(
         f'<tr><td><img src="{shown.given}" alt=""></td><td>{escape(shown.prediction.label)}</td>'
-        f'<td class="vp-number">{percent(shown.prediction.score)}</td>'
+        f'<td class="vp-number">{escape(percent(shown.prediction.score))}</td>'
         f"<td>{escape(shown.prediction.source)}</td><td>{escape(shown.prediction.model)}</td>"
         f"<td>{time.strftime('%H:%M:%S', time.localtime(shown.when))}</td></tr>"
         for shown in reversed(entries)
