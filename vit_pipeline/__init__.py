@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .batch import classify_folder as classify_folder
     from .errors import VitPipelineError as VitPipelineError
-    from .pipeline import LabelScore as LabelScore
-    from .pipeline import Prediction as Prediction
     from .pipeline import ViTPipeline as ViTPipeline
     from .pipeline import predict as predict
+    from .prediction import LabelScore as LabelScore
+    from .prediction import Prediction as Prediction
     from .structure import ModelStructure as ModelStructure
     from .structure import describe as describe
 
@@ -23,8 +23,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "VitPipelineError": "errors",
     "classify_folder": "batch",
-    "LabelScore": "pipeline",
-    "Prediction": "pipeline",
+    "LabelScore": "prediction",
+    "Prediction": "prediction",
     "ViTPipeline": "pipeline",
     "predict": "pipeline",
     "ModelStructure": "structure",
