@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from make_timm import formula_picture, timm_config, timm_shapes, timm_state, write_timm
@@ -127,11 +128,13 @@ def recipe(size: int, **changes: Any) -> dict[str, Any]:
     return config | {"pretrained_cfg": config["pretrained_cfg"] | changes}
 
 
-@pytest.mark.parametrize("case", REFERENCE["crops"], ids=lambda c: "-".join(map(str, list(c.values())[:-1])))
+@pytest.mark.parametrize("case", REFERENCE["crops"], ids=lambda c: "-".join(map(str, list(c.values())[:5])))
 def test_crops_are_timms(case: dict[str, Any]) -> None:
     config = recipe(case["size"], **{k: case[k] for k in ("crop_pct", "crop_mode", "interpolation")})
     pixels = crop(TimmImageProcessor(**to_processor_config(config, "X")), formula_picture(*case["picture"]))
-    assert hashlib.sha256(pixels.tobytes()).hexdigest() == case["sha256"]
+    newer = int(PIL.__version__.split(".")[0]) >= 13  # its order of the two passes of a resize is another
+    expected = case.get("sha256_pillow13", case["sha256"]) if newer else case["sha256"]
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == expected
 
 
 def by_hand(picture: Image.Image, size: int, crop_pct: float, mode: str) -> np.ndarray:
