@@ -50,7 +50,7 @@ class Provenance:
 
     @cached_property
     def sha256(self) -> dict[str, str]:
-        """File name → SHA-256, read from disk on first use (about 0.2 s for ViT-B/16)."""
+        """File name → SHA-256, read from disk on first use."""
         digests = {}
         for path in self.files:
             with path.open("rb") as file:

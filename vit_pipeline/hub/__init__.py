@@ -77,13 +77,6 @@ class Snapshot:
     files: tuple[str, ...]
     downloaded: bool
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know about this copy."""
-        if PICKLE not in self.files:
-            return ()
-        return (f"{self.repo} has no {WEIGHTS}: its {PICKLE}, a pickle, is read with weights_only=True",)
-
 
 def find_cached(repo: str, revision: str | None = None, *, weights: bool = True) -> Snapshot | None:
     """A complete copy on this disk, or None. Needs no network and does not import modelscope.
