@@ -1,8 +1,8 @@
-"""Top-1 accuracy of a model on a folder of pictures sorted into folders by class name.
+"""Top-1 accuracy of a model on a folder of images sorted into folders by class name.
 
     python benchmarks/accuracy.py FOLDER [--model demo] [--dtype float32] [--against float32]
 
-FOLDER/<class>/<picture>; every class must be one of the model's labels.
+FOLDER/<class>/<image>; every class must be one of the model's labels.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main() -> None:
         )
     right = total = same = 0
     for folder in classes:
-        pictures = sorted(folder.iterdir())
-        answers = pipe(pictures, top_k=1, batch_size=200, on_error="return")
+        images = sorted(folder.iterdir())
+        answers = pipe(images, top_k=1, batch_size=200, on_error="return")
         if other:
-            others = other(pictures, top_k=1, batch_size=200, on_error="return")
+            others = other(images, top_k=1, batch_size=200, on_error="return")
             pairs = zip(answers, others, strict=True)
             same += sum(
                 isinstance(a, Prediction) and isinstance(b, Prediction) and a.label == b.label

@@ -2,7 +2,7 @@
 
     python benchmarks/draft.py FOLDER --model demo
 
-FOLDER's pictures are enlarged to 12-megapixel JPEGs first, for want of a folder of large photos; with
+FOLDER's images are enlarged to 12-megapixel JPEGs first, for want of a folder of large photos; with
 ``--as-they-are`` they are taken as they are.
 """
 
@@ -17,7 +17,7 @@ from rounds import machine, model_folder, table
 
 from vit_pipeline import Prediction, ViTPipeline
 from vit_pipeline.batch.streaming import Stream
-from vit_pipeline.sources import find_pictures
+from vit_pipeline.sources import find_images
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--as-they-are", action="store_true")
     options = parser.parse_args()
-    found = list(find_pictures([options.folder]))
+    found = list(find_images([options.folder]))
     found = found[:: max(1, len(found) // options.limit)][: options.limit]
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -40,10 +40,10 @@ def main() -> None:
 
 def enlarge(path: str, folder: Path) -> str:
     target = folder / f"{path.replace('/', '_')}.jpg"
-    picture = Image.open(path).convert("RGB")
-    scale = (12_000_000 / (picture.width * picture.height)) ** 0.5
-    size = (round(picture.width * scale), round(picture.height * scale))
-    picture.resize(size, Image.Resampling.BICUBIC).save(target, quality=90)
+    image = Image.open(path).convert("RGB")
+    scale = (12_000_000 / (image.width * image.height)) ** 0.5
+    size = (round(image.width * scale), round(image.height * scale))
+    image.resize(size, Image.Resampling.BICUBIC).save(target, quality=90)
     return str(target)
 
 
@@ -61,12 +61,12 @@ def measure(pipe: ViTPipeline, paths: list[str], model: str) -> None:
     ]
     agreed = sum(one.label == other.label for one, other in pairs) / len(pairs)
     moved = max(abs(one.score - other.score) for one, other in pairs if one.label == other.label)
-    print(f"{machine()}\n{len(pairs)} pictures, model {model}\n")
+    print(f"{machine()}\n{len(pairs)} images, model {model}\n")
     rows = [
         ["exact", f"{decode[False]:.1f}", "", ""],
         ["--jpeg-draft", f"{decode[True]:.1f}", f"{agreed:.1%}", f"{moved:.4f}"],
     ]
-    table(["", "decode, ms per picture", "top-1 agreement", "largest change of a score"], rows)
+    table(["", "decode, ms per image", "top-1 agreement", "largest change of a score"], rows)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py FOLDER
 
-FOLDER holds small pictures, in subfolders too; where there are too few, they are taken again and again.
+FOLDER holds small images, in subfolders too; where there are too few, they are taken again and again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rounds import machine, table
 
-from vit_pipeline.sources import find_pictures
+from vit_pipeline.sources import find_images
 
 RUN = """
 import sys
@@ -39,7 +39,7 @@ def main() -> None:
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as name:
             listed = Path(name) / "list.txt"
-            found = itertools.chain.from_iterable(find_pictures([options.folder]) for _ in itertools.count())
+            found = itertools.chain.from_iterable(find_images([options.folder]) for _ in itertools.count())
             with listed.open("w") as file:
                 file.writelines(f"{path}\n" for path in itertools.islice(found, size))
             command = [sys.executable, "-c", RUN, options.model, listed, Path(name) / "r.jsonl"]
@@ -61,7 +61,7 @@ def main() -> None:
             ]
         )
     print(f"{machine()}\nmodel {options.model}\n")
-    table(["pictures", "images/s", "ratio", "peak MB", "difference", "errors"], lines)
+    table(["images", "images/s", "ratio", "peak MB", "difference", "errors"], lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One picture, warm: where the time goes, and what is spent around the bare ``model(pixel_values)``.
+"""One image, warm: where the time goes, and what is spent around the bare ``model(pixel_values)``.
 
 python benchmarks/latency.py
 """

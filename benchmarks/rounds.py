@@ -1,4 +1,4 @@
-"""What the benchmarks share: alternating rounds, a table of medians and ratios, pictures, weights."""
+"""What the benchmarks share: alternating rounds, a table of medians and ratios, images, weights."""
 
 from __future__ import annotations
 

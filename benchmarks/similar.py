@@ -1,8 +1,8 @@
-"""How often the nearest pictures share the query's class: precision of ``vit-pipeline similar``.
+"""How often the nearest images share the query's class: precision of ``vit-pipeline similar``.
 
     python benchmarks/similar.py FOLDER [--model demo] [--queries 1000] [--top-k 10]
 
-FOLDER/<class>/<picture>. The queries are spread evenly over the folder; each is left out of its own answer.
+FOLDER/<class>/<image>. The queries are spread evenly over the folder; each is left out of its own answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 from vit_pipeline import ViTPipeline
 from vit_pipeline.features import stream_features
-from vit_pipeline.sources import find_pictures
+from vit_pipeline.sources import find_images
 
 
 def main() -> None:
@@ -28,8 +28,8 @@ def main() -> None:
     for pool in ("cls", "mean"):
         names: list[str] = []
         parts = []
-        pictures = find_pictures([options.folder])
-        for batch_names, features in stream_features(pipe, pictures, pool=pool, batch_size=200):
+        images = find_images([options.folder])
+        for batch_names, features in stream_features(pipe, images, pool=pool, batch_size=200):
             names += batch_names
             parts.append(torch.nn.functional.normalize(features, dim=-1))
         table = torch.cat(parts)  # (N, D)
@@ -42,7 +42,7 @@ def main() -> None:
         nearest = scores.topk(options.top_k).indices  # (Q, K)
         same = (labels[nearest] == labels[queries, None]).float()  # (Q, K)
         most = (same.mean(1) > 0.5).float().mean()
-        where = f"{len(queries):,} queries in {len(names):,} pictures of {len(numbers)} classes"
+        where = f"{len(queries):,} queries in {len(names):,} images of {len(numbers)} classes"
         right = f"precision@{options.top_k} {same.mean():.1%}, most of the {options.top_k} right {most:.1%}"
         print(f"{pool:5} {right}: {where}")
 

@@ -3,7 +3,7 @@
     python benchmarks/throughput.py PHOTOS --make        # first: 64 JPEGs of 500×375
     python benchmarks/throughput.py PHOTOS
 
-The same pictures and weights in every row, the rounds alternate, top-1 agreement is with float32. Without the
+The same images and weights in every row, the rounds alternate, top-1 agreement is with float32. Without the
 real weights at hand these are random ones, whose classes lie closer together than any trained model's.
 """
 
@@ -127,10 +127,10 @@ def floor(count: int, batch: int, dtype: torch.dtype) -> Callable[[], Labels]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--make", action="store_true", help="make the pictures, and stop")
+    parser.add_argument("--make", action="store_true", help="make the images, and stop")
     parser.add_argument("--model", default="random", help="random (ViT-B/16 of seed 0), vit-base, ./folder")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--limit", type=int, default=64, help="pictures in a round")
+    parser.add_argument("--limit", type=int, default=64, help="images in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also with torch.compile (half a minute more)")
     options = parser.parse_args()
@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, paths: list[str], scratch: Path) -> Non
         run()
     times = alternate(rows | floors, options.rounds)
     first = next(iter(rows))
-    print(f"{machine()}\n{len(paths)} pictures, {options.rounds} rounds, model {options.model}\n")
+    print(f"{machine()}\n{len(paths)} images, {options.rounds} rounds, model {options.model}\n")
     lines = []
     for name, seconds in times.items():
         agreed = sum(map(str.__eq__, labels[name], labels[first])) if name in labels else None
@@ -180,7 +180,7 @@ def measure(options: argparse.Namespace, paths: list[str], scratch: Path) -> Non
                 "" if agreed is None else f"{agreed / len(paths):.1%}",
             ]
         )
-    table(["", "ms per picture", "best", "times as fast", "top-1 agreement"], lines)
+    table(["", "ms per image", "best", "times as fast", "top-1 agreement"], lines)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5  # a batch of eight rounds its sums in another order than a batch of one
 
 
-def pictures() -> list[bytes]:
-    """Sixteen different pictures, cut out of the example photos."""
+def make_images() -> list[bytes]:
+    """Sixteen different images, cut out of the example photos."""
     found = []
     for path in sorted((ROOT / "examples").glob("*.[pj][np]g")):
         image = Image.open(path).convert("RGB")
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--url", default="")
     parser.add_argument("--pid", type=int, default=0)
     options = parser.parse_args()
-    images = pictures()
+    images = make_images()
     right = expected(images, options.model)
     sys.path.insert(0, str(ROOT / "tests"))
     from serve import WebUI

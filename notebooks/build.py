@@ -54,7 +54,7 @@ def compose(lang: str) -> NotebookNode:
                 cells.append(new_markdown_cell(joined(piece.strip()), id=f"text-{len(cells)}"))
 
     prose = (HERE / f"prose_{lang}.md").read_text(encoding="utf-8")
-    prose = re.sub(r"\{\{diagram: (.*)\}\}", lambda match: picture(DIAGRAMS[lang], match[1]), prose)
+    prose = re.sub(r"\{\{diagram: (.*)\}\}", lambda match: image(DIAGRAMS[lang], match[1]), prose)
     for number, part in enumerate(re.split(r"^\{\{(\w+)\}\}$", prose, flags=re.MULTILINE)):
         if number % 2:
             cells.append(codes.pop(part))
@@ -66,8 +66,8 @@ def compose(lang: str) -> NotebookNode:
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
-def picture(path: Path, text: str) -> str:
-    """A picture inside the Markdown: it shows wherever the notebook alone is opened."""
+def image(path: Path, text: str) -> str:
+    """An image inside the Markdown: it shows wherever the notebook alone is opened."""
     return f"![{text}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 

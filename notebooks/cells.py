@@ -87,7 +87,7 @@ except DownloadError as error:
     pipe = ViTPipeline.from_pretrained("demo")
     display(Markdown(say(
         f"> **Note: ModelScope did not deliver `{MODEL}`.** The notebook goes on with the embedded `demo` "
-        f"model: small pictures, {len(pipe.labels)} classes, everything else the same. `print(reason)` says "
+        f"model: small images, {len(pipe.labels)} classes, everything else the same. `print(reason)` says "
         "what went wrong.",
         f"> **提示：没能从 ModelScope 取到 `{MODEL}`。** 下面改用随包自带的 `demo` 模型：图更小，"
         f"只认 {len(pipe.labels)} 类，其余都一样。想知道原因，运行 `print(reason)`。",
@@ -131,7 +131,7 @@ unseen = model.vit.embeddings.cls_token.numel() + model.vit.embeddings.position_
 assert structure.params == parameters
 print(f"{parameters:,} = {parameters - unseen:,} + {unseen:,}")
 
-# %% picture
+# %% image
 here = Path.cwd().resolve()
 places = (here, *here.parents, Path(vit_pipeline.__file__).resolve().parent.parent)
 photos = [folder / "examples" / "cat.png" for folder in places if (folder / "examples" / "cat.png").is_file()]
@@ -140,10 +140,10 @@ PHOTO = photos[0] if photos else "https://s3.amazonaws.com/images.cocodataset.or
 image = pipe.read(PHOTO)
 ImageOps.contain(image, (300, 300))
 
-# %% picture_plain
+# %% image_plain
 if str(PHOTO).startswith("https://"):
     response = requests.get(PHOTO, timeout=10)  # seconds; without it a silent server hangs the notebook
-    response.raise_for_status()  # an error page is not a picture
+    response.raise_for_status()  # an error page is not an image
     data = response.content
 else:
     data = Path(PHOTO).read_bytes()
@@ -171,7 +171,7 @@ print(f"{height}×{width} px  →  {rows}×{columns} = {N} patches, {P}×{P} px 
 print(f"→  L = {config.num_hidden_layers}, {config.num_attention_heads} heads  →  {config.num_labels} logits")
 
 # %% seen
-def as_picture(pixel_values):
+def as_image(pixel_values):
     """(1, 3, H, W), normalised → (H, W, 3), 0 to 1: the preprocessing undone."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (processor.image_mean, processor.image_std))
     return (pixel_values[0].cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
@@ -185,7 +185,7 @@ def draw_grid(axes):
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.imshow(ImageOps.contain(image, (360, 360)))
 left.set(title=f"{label('the photo', '原图')}: {image.width} × {image.height}", xticks=[], yticks=[])
-right.imshow(as_picture(pixel_values))
+right.imshow(as_image(pixel_values))
 draw_grid(right)
 title = label("what the model sees, in patches", "模型看到的图，按图块划分")
 right.set(title=f"{title}: {width} × {height}", xticks=[], yticks=[])
@@ -348,7 +348,7 @@ ROUNDING = 1e-3 * logits.std().item()  # below this, only the order of additions
 
 assert torch.equal(glue(cut(pixel_values)), pixel_values)
 
-# %% pictures
+# %% images
 generator = torch.Generator().manual_seed(0)
 order = torch.randperm(N, generator=generator)
 
@@ -366,7 +366,7 @@ versions = {
     label("upside down", "上下颠倒"): upside_down,
 }
 for axes, (title, pixels) in zip(row, versions.items(), strict=True):
-    axes.imshow(as_picture(pixels))
+    axes.imshow(as_image(pixels))
     axes.set(title=title, xticks=[], yticks=[])
 plt.show()
 
@@ -459,7 +459,7 @@ try:
     other = pipe.read(OTHER)
 except ImageError as error:
     other = None
-    print(say("This picture could not be fetched. Is there a network?", "这张图没有取到。是不是没有网络？"))
+    print(say("This image could not be fetched. Is there a network?", "这张图没有取到。是不是没有网络？"))
 if other is not None:
     display(ImageOps.contain(other, (300, 300)))
     for entry in pipe(other).top:
@@ -505,7 +505,7 @@ assert torch.allclose(by_hand, by_layer, atol=1e-3, rtol=1e-3)
 assert torch.allclose(weights.sum(-1), torch.ones_like(weights[..., 0]), atol=1e-4)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
-left.imshow(as_picture(pixel_values))
+left.imshow(as_image(pixel_values))
 right.imshow(weights[0, :, 0, 1:].mean(0).reshape(rows, columns).cpu(), cmap="magma", interpolation="nearest")
 left.set(title=label("the photo", "原图"), xticks=[], yticks=[])
 right.set(title=label("where CLS looks in the last layer", "最后一层里 CLS 在看哪里"), xticks=[], yticks=[])
@@ -520,14 +520,14 @@ drop = np.zeros((rows, columns))
 starts = range(0, columns, side)
 for top in range(0, rows, side):
     covered = pixel_values.repeat(len(starts), 1, 1, 1)  # one row of squares in one batch
-    for picture, start in zip(covered, starts, strict=True):
-        picture[:, top * P : (top + side) * P, start * P : (start + side) * P] = 0  # mid-gray, normalised
+    for image, start in zip(covered, starts, strict=True):
+        image[:, top * P : (top + side) * P, start * P : (start + side) * P] = 0  # mid-gray, normalised
     scores = pipe.forward(covered).softmax(-1)[:, prediction.index].tolist()
     for start, score in zip(starts, scores, strict=True):
         drop[top : top + side, start : start + side] = prediction.score - score
 
 figure, axes = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
-axes.imshow(as_picture(pixel_values).mean(-1), cmap="gray", extent=(0, columns, rows, 0))
+axes.imshow(as_image(pixel_values).mean(-1), cmap="gray", extent=(0, columns, rows, 0))
 limit = np.abs(drop).max()
 heat = axes.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.55, extent=(0, columns, rows, 0))
 axes.set(title=label("probability lost when this part is gray", "这里涂灰后，概率下降多少"), xticks=[], yticks=[])

@@ -41,7 +41,7 @@ def take(
         )
         page = context.new_page()
         page.goto(url)
-        page.locator("#picture input[type=file]").set_input_files(ROOT / "examples" / "cat.png")
+        page.locator("#image input[type=file]").set_input_files(ROOT / "examples" / "cat.png")
         page.wait_for_selector("#answer .vp-class")
         for number, tab in enumerate(TABS):
             if (lang, scheme, size, tab) not in shots:
@@ -49,7 +49,7 @@ def take(
             page.get_by_role("tab").nth(number).click()
             if tab == "structure":
                 page.wait_for_selector("#structure .vit-structure")
-            page.wait_for_timeout(800)  # pictures decode, the page scrolls
+            page.wait_for_timeout(800)  # images decode, the page scrolls
             page.evaluate("scrollTo(0, 0)")
             full = whole or (tab == "classify" and not phone)
             path = folder / f"webui-{tab}-{lang}-{scheme}-{size}.png"

@@ -13,6 +13,12 @@ from hub_server import HubServer
 Run = Callable[..., tuple[int, str, str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test is marked with the name of its folder."""
+    for item in items:
+        item.add_marker(item.path.parent.name)
+
+
 @pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A tiny ViT as transformers saves one: file name → content. Do not change it; copy."""

@@ -101,7 +101,7 @@ def write_timm(folder: Path, config: dict[str, Any], state: dict[str, torch.Tens
     return folder
 
 
-def formula_picture(width: int, height: int) -> Image.Image:
-    """An RGB picture with detail at every scale, the same on every machine."""
+def formula_image(width: int, height: int) -> Image.Image:
+    """An RGB image with detail at every scale, the same on every machine."""
     y, x, c = np.ogrid[:height, :width, :3]
     return Image.fromarray(((x * x * 3 + y * y * 5 + x * y * 7 + 50 * c) // 4 % 256).astype(np.uint8))

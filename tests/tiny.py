@@ -28,7 +28,7 @@ def make_checkpoint(folder: Path, *, seed: int = 0, labels: int = 5, **changes: 
     config = ViTConfig(**(SIZES | changes), id2label=names, label2id={n: i for i, n in names.items()})
     model = ViTForImageClassification(config)
     with torch.no_grad():
-        for parameter in model.parameters():  # larger than the initial ones, so that pictures differ
+        for parameter in model.parameters():  # larger than the initial ones, so that images differ
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     side = config.image_size

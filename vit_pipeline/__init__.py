@@ -1,4 +1,4 @@
-"""Give it a picture, get what a Vision Transformer sees, and be able to look inside every step.
+"""Give it an image, get what a Vision Transformer sees, and be able to look inside every step.
 
 The public names are loaded on first use: ``import vit_pipeline`` itself loads no torch.
 """

@@ -22,7 +22,7 @@ FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts of one model; ``print`` it. Costs are for one picture."""
+    """Facts of one model; ``print`` it. Costs are for one image."""
 
     name: str
     source: str  #: where it is from

@@ -27,7 +27,7 @@ def convert(
     ``ViTForImageClassification.from_pretrained(folder)`` gives the same logits for the same pixel
     values, to the last bit. Its processor gives the same pixels, with one exception: for timm's recipe plain
     transformers rounds the offset of the centre crop down where timm rounds to even, one pixel apart when the
-    resized picture is 3, 7, 11 … pixels longer than the crop. This package reads timm's rule from the folder.
+    resized image is 3, 7, 11 … pixels longer than the crop. This package reads timm's rule from the folder.
 
     The folder appears when it is whole. Raises OutputError where it is not empty or cannot be written, and
     what :func:`vit_pipeline.loading.load` raises.

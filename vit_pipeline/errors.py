@@ -4,7 +4,7 @@
 
     VitPipelineError
     ├── ArgumentError (ValueError)   an argument has a value that cannot be used
-    ├── ImageError                   a picture could not be read
+    ├── ImageError                   an image could not be read
     │   └── FetchError               … because its URL could not be fetched
     │       └── UnsafeURLError       … or must not be fetched
     ├── ModelError                   a model could not be had
@@ -19,10 +19,15 @@ Each message is one line: which input, what is wrong, what to do. The cause is c
 
 from __future__ import annotations
 
+import re
+
+_ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours, titles of terminals
+
 
 def printable(text: object, limit: int = 500) -> str:
     """One line, safe for a terminal: no line breaks, no control characters, at most ``limit`` long."""
-    line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in str(text)).split())
+    clean = _ANSI.sub("", str(text))
+    line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in clean).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -42,11 +47,11 @@ class ArgumentError(VitPipelineError, ValueError):
 
 
 class ImageError(VitPipelineError):
-    """A picture could not be read."""
+    """An image could not be read."""
 
 
 class FetchError(ImageError):
-    """A picture's URL could not be fetched."""
+    """An image's URL could not be fetched."""
 
 
 class UnsafeURLError(FetchError):

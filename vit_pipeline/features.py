@@ -1,6 +1,6 @@
-"""ViT as a backbone: features of many pictures, to a file, or compared with each other.
+"""ViT as a backbone: features of many images, to a file, or compared with each other.
 
-Everything streams over its input; what a picture lacks does not stop the others. Leaves out: one picture's
+Everything streams over its input; what an image lacks does not stop the others. Leaves out: one image's
 features (``ViTPipeline.features``), and training anything on them.
 """
 
@@ -30,7 +30,7 @@ SUFFIXES = (".npz", ".parquet")
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture and its cosine similarity to the query, -1 to 1."""
+    """An image and its cosine similarity to the query, -1 to 1."""
 
     source: str
     similarity: float
@@ -50,7 +50,7 @@ def stream_features(
 ) -> Iterator[tuple[list[str], torch.Tensor]]:
     """Names and features, batch by batch: (B, D), or (B, N, D) for ``pool="patches"``.
 
-    A picture that cannot be read is left out and its error given to ``on_error``; without ``on_error`` it is
+    An image that cannot be read is left out and its error given to ``on_error``; without ``on_error`` it is
     raised. Raises ArgumentError for an unknown ``pool``.
     """
     names: list[str] = []
@@ -79,7 +79,7 @@ def save_features(
     batch_size: int = 8,
     on_error: OnError | None = None,
 ) -> int:
-    """Write features with the pictures' names; the file appears when it is whole. Returns how many there are.
+    """Write features with the images' names; the file appears when it is whole. Returns how many there are.
 
     Args:
         output: ``.npz`` (arrays ``source`` (B,), ``features`` (B, D) or (B, N, D), and ``model``; held in
@@ -130,7 +130,7 @@ def _write_parquet(file: Any, batches: Iterator[tuple[list[str], torch.Tensor]],
     try:
         for names, features in batches:
             flat = pa.FixedSizeListArray.from_arrays(pa.array(features.numpy().reshape(-1)), type=vector)
-            if features.ndim == 3:  # (B, N, D): a list of N vectors for each picture
+            if features.ndim == 3:  # (B, N, D): a list of N vectors for each image
                 offsets = pa.array(range(0, len(flat) + 1, features.shape[1]), pa.int32())
                 flat = pa.ListArray.from_arrays(offsets, flat)
             table = pa.table({"source": pa.array(names, pa.string()), "features": flat})
@@ -158,13 +158,13 @@ def similar(
     batch_size: int = 8,
     on_error: OnError | None = None,
 ) -> list[Neighbour]:
-    """The ``top_k`` pictures nearest to ``query`` by cosine similarity of their features, nearest first.
+    """The ``top_k`` images nearest to ``query`` by cosine similarity of their features, nearest first.
 
     The query itself is left out where it is among ``sources`` under the same name. Memory does not grow with
     the number of sources. The other arguments are those of :func:`stream_features`.
     """
     if pool == "patches":
-        raise ArgumentError("pool is 'patches'; one vector a picture is compared: use 'cls' or 'mean'")
+        raise ArgumentError("pool is 'patches'; one vector an image is compared: use 'cls' or 'mean'")
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ArgumentError(f"top_k is {top_k!r}; a whole number of at least 1 is needed")
     wanted = torch.nn.functional.normalize(pipe.features(query, pool), dim=-1)[0]  # (D,)

@@ -1,7 +1,7 @@
 """A name becomes files on disk, and the files a checked model, processor, labels and provenance.
 
 Nothing is believed before it is checked: config within bounds, tensors exactly those of the config, as many
-labels as outputs, finite logits on a blank picture. Leaves out: downloading (``hub``), what the files may
+labels as outputs, finite logits on a blank image. Leaves out: downloading (``hub``), what the files may
 say (``checkpoints``).
 """
 
@@ -173,7 +173,7 @@ def load(
         raise CheckpointError(f"{where}: the weights do not fit the config: {wrong}")
     model.eval()
     labels = tuple(opened.config["id2label"].values())
-    _check_blank_picture(model, opened.processor, labels, where)
+    _check_blank_image(model, opened.processor, labels, where)
     return LoadedModel(model, opened.processor, labels, found, opened.notes)
 
 
@@ -191,21 +191,19 @@ def _packaged_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _check_blank_picture(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
-    """One forward pass of a gray picture: the sizes fit each other, and the logits are finite."""
+def _check_blank_image(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
+    """One forward pass of a gray image: the sizes fit each other, and the logits are finite."""
     import torch
     from PIL import Image
 
-    picture = Image.new("RGB", (48, 32), (128, 128, 128))
+    image = Image.new("RGB", (48, 32), (128, 128, 128))
     try:
         with quiet_transformers(), torch.inference_mode():
-            pixels = processor(images=[picture], return_tensors="pt").pixel_values  # (1, 3, H, W)
+            pixels = processor(images=[image], return_tensors="pt").pixel_values  # (1, 3, H, W)
             logits = model(pixels.to(model.device)).logits  # (1, C)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{where}: preprocessing and model do not fit each other: {error}") from error
     if logits.shape != (1, len(labels)):
         raise CheckpointError(f"{where}: {logits.shape[-1]} outputs but {len(labels)} class names")
     if not bool(torch.isfinite(logits).all()):
-        raise CheckpointError(
-            f"{where}: the logits of a blank picture are not finite: the weights are damaged"
-        )
+        raise CheckpointError(f"{where}: the logits of a blank image are not finite: the weights are damaged")

@@ -1,7 +1,7 @@
-"""A picture in, the ``id2label`` prediction out: read → preprocess → forward → postprocess.
+"""An image in, the ``id2label`` prediction out: read → preprocess → forward → postprocess.
 
 Each step can be used alone, as in the tutorial. Leaves out: what a name means and whether its files can be
-trusted (``loading``), how bytes become pixels (``images``), folders of pictures (``batch``).
+trusted (``loading``), how bytes become pixels (``images``), folders of images (``batch``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ViTPipeline:
     """A checked ViT image classifier. ``model``, ``processor``, ``device`` are the plain objects below it.
 
     >>> pipe = ViTPipeline.from_pretrained("demo")
-    >>> image = pipe.read("examples/cat.png")            # a PIL picture, RGB, upright
+    >>> image = pipe.read("examples/cat.png")            # a PIL image, RGB, upright
     >>> pixel_values = pipe.preprocess(image)            # (1, 3, 32, 32)
     >>> logits = pipe.forward(pixel_values)              # (1, 10)
     >>> print(pipe.postprocess(logits)[0])
@@ -86,14 +86,14 @@ class ViTPipeline:
     # The four steps of the tutorial
 
     def read(self, source: Any) -> Image.Image:
-        """One upright RGB picture from a URL, path, bytes, file, ``data:`` URL, PIL picture, array or tensor.
+        """One upright RGB image from a URL, path, bytes, file, ``data:`` URL, PIL image, array or tensor.
 
         Raises ImageError. The forms are listed at :func:`vit_pipeline.images.read_image`.
         """
         return read_image(source, allow_private=self.allow_private)
 
     def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
-        """Resize, rescale, normalise as the checkpoint says: RGB pictures → (B, 3, H, W), on the device."""
+        """Resize, rescale, normalise as the checkpoint says: RGB images → (B, 3, H, W), on the device."""
         batch = images if isinstance(images, Sequence) else [images]
         return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
@@ -106,7 +106,7 @@ class ViTPipeline:
     def postprocess(
         self, logits: torch.Tensor, top_k: int = 5, sources: Sequence[str] | None = None
     ) -> list[Prediction]:
-        """Logits (B, C) → probabilities → the ``top_k`` classes of each picture, best first.
+        """Logits (B, C) → probabilities → the ``top_k`` classes of each image, best first.
 
         Softmax; the sigmoid for a checkpoint that says ``multi_label_classification``. ``top_k`` larger than
         the number of classes gives them all. Raises ArgumentError.
@@ -127,7 +127,7 @@ class ViTPipeline:
             results.append(Prediction(best.label, best.score, best.index, top, name, self.provenance.name))
         return results
 
-    # Pictures to predictions
+    # Images to predictions
 
     @overload
     def __call__(
@@ -152,14 +152,14 @@ class ViTPipeline:
         *,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Any:
-        """One picture → a Prediction; a list or tuple of pictures → a list of them, in the same order.
+        """One image → a Prediction; a list or tuple of images → a list of them, in the same order.
 
         Args:
             inputs: anything :meth:`read` takes, or a list or tuple of it.
             top_k: how many classes each prediction lists.
-            batch_size: pictures in one forward pass.
-            on_error: ``"raise"`` the first picture's ImageError, or ``"return"`` it in the picture's place,
-                so that one bad picture does not lose the others.
+            batch_size: images in one forward pass.
+            on_error: ``"raise"`` the first image's ImageError, or ``"return"`` it in the image's place,
+                so that one bad image does not lose the others.
         """
         top_k, batch_size = _count("top_k", top_k), _count("batch_size", batch_size)
         if on_error not in ("raise", "return"):
@@ -179,7 +179,7 @@ class ViTPipeline:
     def _prepare(
         self, sources: Sequence[Any], raising: bool
     ) -> tuple[dict[int, torch.Tensor], dict[int, Prediction | VitPipelineError]]:
-        """By place in ``sources``: pixel values (3, H, W) of the good pictures, errors of the bad ones."""
+        """By place in ``sources``: pixel values (3, H, W) of the good images, errors of the bad ones."""
         pixels: dict[int, torch.Tensor] = {}
         errors: dict[int, Prediction | VitPipelineError] = {}
         for place, source in enumerate(sources):
@@ -194,7 +194,7 @@ class ViTPipeline:
     def stream(
         self, inputs: Iterable[Any], batch_size: int = 8, **options: Any
     ) -> Iterator[Prediction | VitPipelineError]:
-        """Predictions and errors for any number of pictures, one at a time, in order, in bounded memory.
+        """Predictions and errors for any number of images, one at a time, in order, in bounded memory.
 
         Decodes in threads while the model is at work. The options are those of
         :func:`vit_pipeline.batch.stream`: ``top_k``, ``threads``, ``jpeg_draft``, ``compile``.
@@ -207,10 +207,10 @@ class ViTPipeline:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
 
         Args:
-            inputs: one picture or a list of them, as for calling the pipeline.
+            inputs: one image or a list of them, as for calling the pipeline.
             pool: ``"cls"`` the CLS token, (B, D); ``"mean"`` the mean of the patch tokens, (B, D);
-                ``"patches"`` all patch tokens, row by row of the picture, (B, N, D).
-            batch_size: pictures in one forward pass.
+                ``"patches"`` all patch tokens, row by row of the image, (B, N, D).
+            batch_size: images in one forward pass.
 
         Raises ImageError, ArgumentError. Source: Dosovitskiy et al. 2021, equation 4.
         """
@@ -222,7 +222,7 @@ class ViTPipeline:
             pixels, _ = self._prepare(chunk, raising=True)
             chunks.append(self._pooled(torch.stack(list(pixels.values())).to(self.device), pool))
         if not chunks:
-            raise ArgumentError("no pictures were given")
+            raise ArgumentError("no images were given")
         return torch.cat(chunks)  # outside inference mode: a plain tensor, fit for training a probe on
 
     @torch.inference_mode()
@@ -243,7 +243,7 @@ def predict(
     dtype: str = "float32",
     allow_private: bool = False,
 ) -> Any:
-    """A picture in, its Prediction out (a list in, a list out). The model stays loaded between calls.
+    """An image in, its Prediction out (a list in, a list out). The model stays loaded between calls.
 
     >>> print(predict("examples/cat.png", model="demo"))
     Predicted class: cat

@@ -1,4 +1,4 @@
-"""What the model says of a picture, as plain data. Leaves out how it comes to that (``pipeline``)."""
+"""What the model says of an image, as plain data. Leaves out how it comes to that (``pipeline``)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture. ``print(prediction)`` reads like the tutorial's last line."""
+    """What the model says of one image. ``print(prediction)`` reads like the tutorial's last line."""
 
     label: str  #: the likeliest class
     score: float  #: its probability, 0 to 1
     index: int  #: its index in the logits
     top: tuple[LabelScore, ...]  #: the likeliest classes, best first
-    source: str  #: the picture's name
+    source: str  #: the image's name
     model: str  #: the model's name
 
     def to_dict(self) -> dict[str, Any]:

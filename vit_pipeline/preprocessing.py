@@ -1,7 +1,7 @@
-"""An RGB picture → the model's pixel values, by the checkpoint's own processor.
+"""An RGB image → the model's pixel values, by the checkpoint's own processor.
 
-The picture is resized with Pillow before the processor sees it. That is what the processor does too, to the
-pixel, but it copies the picture to an array and back first: at 12 megapixels three times the time, at 48 more
+The image is resized with Pillow before the processor sees it. That is what the processor does too, to the
+pixel, but it copies the image to an array and back first: at 12 megapixels three times the time, at 48 more
 than half a gigabyte. Leaves out: reading (``images``), batches and devices (``pipeline``).
 """
 
@@ -24,12 +24,12 @@ def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch
 
     Args:
         image: mode RGB.
-        name: the picture's, for messages.
+        name: the image's, for messages.
 
     Raises:
-        ImageError: the picture cannot be made the model's size: one pixel high and very wide, say.
+        ImageError: the image cannot be made the model's size: one pixel high and very wide, say.
     """
-    name = name or f"a picture of {image.width}×{image.height} pixels"
+    name = name or f"an image of {image.width}×{image.height} pixels"
     try:
         small, done = _resized(processor, image)
         values: torch.Tensor = processor(images=[small], return_tensors="pt", **done).pixel_values[0]
@@ -41,7 +41,7 @@ def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch
 
 
 def _resized(processor: Any, image: Image.Image) -> tuple[Image.Image, dict[str, bool]]:
-    """The picture after the processor's first steps, and those steps switched off."""
+    """The image after the processor's first steps, and those steps switched off."""
     if type(processor) is TimmImageProcessor:
         return processor.resize_and_crop(image), {"do_resize": False, "do_center_crop": False}
     size = processor.size

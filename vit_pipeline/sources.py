@@ -1,4 +1,4 @@
-"""What a user points at becomes a list of pictures: files, folders, globs, URLs.
+"""What a user points at becomes a list of images: files, folders, globs, URLs.
 
 Leaves out reading them (``images``).
 """
@@ -15,21 +15,21 @@ from .fetch.urls import is_data_url, is_url
 
 _READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2")
-#: What counts as a picture inside a folder, by its name's ending. Also formats that cannot be read: an error
-#: that says so is better than a picture that is passed over.
-PICTURE_SUFFIXES = frozenset((*_READ, *_NOT_READ))
+#: What counts as an image inside a folder, by its name's ending. Also formats that cannot be read: an error
+#: that says so is better than an image that is passed over.
+IMAGE_SUFFIXES = frozenset((*_READ, *_NOT_READ))
 
 
-def find_pictures(
+def find_images(
     sources: Iterable[str | Path], on_error: Callable[[ImageError], None] | None = None
 ) -> Iterator[str]:
-    """Every picture that ``sources`` point at, in their order, one at a time.
+    """Every image that ``sources`` point at, in their order, one at a time.
 
-    A folder gives its pictures and those of its subfolders, sorted, hidden ones left out; a pattern with
+    A folder gives its images and those of its subfolders, sorted, hidden ones left out; a pattern with
     ``*``, ``?`` or ``[`` the files that match, sorted; a URL or any other path itself, whether or not it is
     there (reading it says what is wrong).
 
-    A folder without pictures, one that cannot be listed and a pattern that matches nothing are an ImageError,
+    A folder without images, one that cannot be listed and a pattern that matches nothing are an ImageError,
     given to ``on_error``, or raised where there is none.
     """
     for source in sources:
@@ -51,7 +51,7 @@ def _expand(text: str) -> Iterator[str]:
             yield path
         if not found:
             endings = ", ".join(_READ)
-            raise ImageError(f"{text}: no pictures in this folder (looked for {endings})")
+            raise ImageError(f"{text}: no images in this folder (looked for {endings})")
     elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
         matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
         if not matches:
@@ -62,7 +62,7 @@ def _expand(text: str) -> Iterator[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Pictures below a folder, sorted by name; names that start with a dot are left out."""
+    """Images below a folder, sorted by name; names that start with a dot are left out."""
     try:
         entries = os.scandir(folder)
     except OSError as error:
@@ -75,5 +75,5 @@ def _walk(folder: str) -> Iterator[str]:
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps "./")
         if is_folder:
             yield from _walk(path)
-        elif Path(name).suffix.lower() in PICTURE_SUFFIXES:
+        elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
             yield path

@@ -23,11 +23,11 @@ fuzz = settings(
     derandomize=EXAMPLES <= 1000,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-ROOT = Path(__file__).parent.parent
-GOOD = json.loads((ROOT.parent / "vit_pipeline" / "demo_model" / "config.json").read_text())
-RECIPE = json.loads((ROOT.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text())
-TIMM = json.loads((ROOT / "golden" / "timm_vit_small_mini" / "config.json").read_text())
-WEIGHTS = (ROOT / "golden" / "timm_vit_small_mini" / "model.safetensors").read_bytes()
+TESTS = Path(__file__).parents[1]
+GOOD = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "config.json").read_text())
+RECIPE = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text())
+TIMM = json.loads((TESTS / "golden" / "timm_vit_small_mini" / "config.json").read_text())
+WEIGHTS = (TESTS / "golden" / "timm_vit_small_mini" / "model.safetensors").read_bytes()
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(

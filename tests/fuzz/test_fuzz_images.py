@@ -1,12 +1,12 @@
-"""Any bytes are a picture or an ImageError. VIT_PIPELINE_FUZZ_EXAMPLES=100000 for a long run."""
+"""Any bytes are an image or an ImageError. VIT_PIPELINE_FUZZ_EXAMPLES=100000 for a long run."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import pictures
 import pytest
+import sample_images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,8 +22,8 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-HONEST = pictures.honest_files()
-GOOD = pictures.encoded(pictures.gradient(), "PNG")
+HONEST = sample_images.honest_files()
+GOOD = sample_images.encoded(sample_images.gradient(), "PNG")
 SIGNATURES = st.sampled_from([data[:size] for data in HONEST.values() for size in (4, 12, 40)])
 
 
@@ -38,7 +38,7 @@ def changed(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-def is_picture_or_error(data: bytes, path: Path) -> None:
+def is_image_or_error(data: bytes, path: Path) -> None:
     path.write_bytes(data)
     try:
         image = read_image(path, max_pixels=4_000_000)
@@ -48,7 +48,7 @@ def is_picture_or_error(data: bytes, path: Path) -> None:
         assert type(image) is Image.Image
         assert image.mode == "RGB"
         assert len(image.tobytes()) == 3 * image.width * image.height
-    assert read_image(GOOD).tobytes() == pictures.gradient().tobytes()
+    assert read_image(GOOD).tobytes() == sample_images.gradient().tobytes()
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def path(tmp_path: Path) -> Path:
 @fuzz
 @given(data=changed())
 def test_changed_files(data: bytes, path: Path) -> None:
-    is_picture_or_error(data, path)
+    is_image_or_error(data, path)
 
 
 @fuzz
 @given(start=SIGNATURES, rest=st.binary(max_size=300))
 def test_bytes_behind_a_signature(start: bytes, rest: bytes, path: Path) -> None:
-    is_picture_or_error(start + rest, path)
+    is_image_or_error(start + rest, path)
 
 
 @fuzz

@@ -1,6 +1,6 @@
 """Folders and lists of any size → JSONL, CSV or Parquet: fast, resumable, nothing lost.
 
-Start reading in ``folder`` (a run and how it goes on), then ``streaming`` (pictures in, predictions out),
+Start reading in ``folder`` (a run and how it goes on), then ``streaming`` (images in, predictions out),
 ``records`` (the file). Loaded on first use: checking a command's arguments needs no torch.
 """
 

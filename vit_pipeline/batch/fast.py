@@ -1,7 +1,7 @@
-"""The forward pass for many pictures: compiled where that is asked for, fed through pinned memory on a GPU.
+"""The forward pass for many images: compiled where that is asked for, fed through pinned memory on a GPU.
 
 Only what paid in measurements is here; ``benchmarks/README.md`` names what did not. Leaves out preparing the
-pictures (``streaming``).
+images (``streaming``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _there(pixel_values: Tensor, pipe: ViTPipeline) -> Tensor:
 
 
 def _compiled(pipe: ViTPipeline, batch_size: int) -> Forward:
-    """Always ``batch_size`` pictures, blank ones if need be: every other size would be compiled anew.
+    """Always ``batch_size`` images, blank ones if need be: every other size would be compiled anew.
 
     Raises DeviceError, when it is called, where nothing can be compiled.
     """

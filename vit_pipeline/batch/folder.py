@@ -1,4 +1,4 @@
-"""Folders and lists of any size → one record a picture in a file; nothing is lost, and a run can go on.
+"""Folders and lists of any size → one record an image in a file; nothing is lost, and a run can go on.
 
 ``classify_folder`` reads the inputs and the records that are there side by side, so that memory does not grow
 with either. Leaves out: predictions as such (``streaming``), the file (``records``), tables (``tables``).
@@ -35,17 +35,17 @@ class Summary:
 
     output: Path
     images: int = 0  #: records in the file, errors among them
-    errors: int = 0  #: of those, pictures that could not be read
+    errors: int = 0  #: of those, images that could not be read
     classified: int = 0  #: of those, inputs that this run has read; the others are from before
-    seconds: float = 0.0  #: since the first picture was begun
-    decode_ms: float = 0.0  #: reading and preprocessing one picture, in its thread
-    model_ms: float = 0.0  #: the forward pass and the probabilities, for one picture
-    wait_ms: float = 0.0  #: the model waiting for one picture
+    seconds: float = 0.0  #: since the first image was begun
+    decode_ms: float = 0.0  #: reading and preprocessing one image, in its thread
+    model_ms: float = 0.0  #: the forward pass and the probabilities, for one image
+    wait_ms: float = 0.0  #: the model waiting for one image
     interrupted: bool = False  #: stopped before the last input
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images a second."""
         return self.classified / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def classify_folder(
     stop: Event | None = None,
     stdin: Iterable[bytes] = (),
 ) -> Summary:
-    """Classify every picture of ``sources``; go on where an earlier run with the same output stopped.
+    """Classify every image of ``sources``; go on where an earlier run with the same output stopped.
 
     Args:
         sources: folders, patterns, files, URLs, text files of them, ``-``: see
@@ -84,7 +84,7 @@ def classify_folder(
         output: ``.jsonl``; or ``.csv`` or ``.parquet``, which are made at the end from a ``.jsonl`` beside
             them, kept for a later run to go on from. The first line names the model and the settings.
         pipe: None: the default model, in bfloat16 where the hardware has it.
-        batch_size: pictures in one forward pass. Another one gives the same results but for rounding.
+        batch_size: images in one forward pass. Another one gives the same results but for rounding.
         top_k: how many classes each record lists.
         threads: how many decode; None: as many as there are cores.
         jpeg_draft: decode large JPEGs at a reduced size: quicker, with slightly different pixels.

@@ -1,7 +1,7 @@
-"""What a run over many pictures reads: folders, patterns, URLs, files; lists in text files and on stdin.
+"""What a run over many images reads: folders, patterns, URLs, files; lists in text files and on stdin.
 
 Everything is passed on one at a time, and nothing stops the rest: what cannot be listed becomes an error in
-its place. Leaves out what counts as a picture inside a folder (``sources``), and reading it (``images``).
+its place. Leaves out what counts as an image inside a folder (``sources``), and reading it (``images``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ImageError
 from ..images import source_name
-from ..sources import find_pictures
+from ..sources import find_images
 
 #: the ending of a text file with one path or URL a line
 LIST_SUFFIX = ".txt"
@@ -25,7 +25,7 @@ def find_inputs(
     """The name of every input, with what to read; in the order of ``sources``.
 
     Args:
-        sources: what :func:`vit_pipeline.sources.find_pictures` takes; also text files (``.txt``) with one
+        sources: what :func:`vit_pipeline.sources.find_images` takes; also text files (``.txt``) with one
             path or URL a line, and ``-`` for such lines from ``stdin``. A line is taken as it stands: no
             patterns, no folders; relative paths start at the working folder; empty lines are left out.
         stdin: the lines for ``-``.
@@ -43,7 +43,7 @@ def find_inputs(
                 yield source_name(text), ImageError(f"{text}: this list cannot be read: {reason}")
         else:
             try:
-                for found in find_pictures([text]):
+                for found in find_images([text]):
                     yield source_name(found), found
             except ImageError as error:  # an empty folder, one that cannot be read, a pattern without matches
                 yield source_name(text), error

@@ -1,6 +1,6 @@
 """Work done by threads ahead of its reader, in order, and never further ahead than is said.
 
-Pillow decodes and resizes without Python's lock, so that threads prepare the next pictures while the model is
+Pillow decodes and resizes without Python's lock, so that threads prepare the next images while the model is
 at work. Leaves out what the work is (``streaming``).
 """
 

@@ -1,6 +1,6 @@
-"""Pictures in, predictions out, one after the other and in order: threads decode while the model is at work.
+"""Images in, predictions out, one after the other and in order: threads decode while the model is at work.
 
-A bad picture's error takes its place. A picture's result depends on its batch only through the batch's shape,
+A bad image's error takes its place. An image's result depends on its batch only through the batch's shape,
 so batches are cut at fixed places of the input: a run that goes on gives the same bits as one that never
 stopped. Leaves out files and resuming (``batch``).
 """
@@ -34,7 +34,7 @@ _BATCHES_AHEAD = 2
 class Kept:
     """An input whose record is there already: passed on as it is.
 
-    ``holds_place``: its batch was begun by an earlier run, so a blank picture stands in for it.
+    ``holds_place``: its batch was begun by an earlier run, so a blank image stands in for it.
     """
 
     record: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Kept:
 
 @dataclass
 class Clock:
-    """Seconds spent: decoding (summed over threads), in the model, waiting for pictures."""
+    """Seconds spent: decoding (summed over threads), in the model, waiting for images."""
 
     decode: float = 0.0
     model: float = 0.0
@@ -60,10 +60,10 @@ class _Prepared:
 
 @dataclass
 class Stream:
-    """How pictures become predictions; :meth:`batches` does it.
+    """How images become predictions; :meth:`batches` does it.
 
     Args:
-        batch_size: pictures in one forward pass.
+        batch_size: images in one forward pass.
         top_k: how many classes each prediction lists.
         threads: how many decode; None: as many as there are cores.
         jpeg_draft: decode large JPEGs at a reduced size: quicker, with slightly different pixels.
@@ -93,7 +93,7 @@ class Stream:
         """Names and results, ``batch_size`` at a time.
 
         Args:
-            items: name and picture (anything ``ViTPipeline.read`` takes), or name and error, or name and
+            items: name and image (anything ``ViTPipeline.read`` takes), or name and error, or name and
                 :class:`Kept`. Read up to two batches ahead.
 
         Raises DeviceError where a batch does not fit into the device's memory; and what ``items`` raises,
@@ -164,12 +164,12 @@ def stream(
     jpeg_draft: bool = False,
     compile: bool = False,
 ) -> Iterator[Prediction | VitPipelineError]:
-    """A Prediction or an error for each of any number of pictures, in order, in bounded memory.
+    """A Prediction or an error for each of any number of images, in order, in bounded memory.
 
     Args:
         inputs: anything that ``ViTPipeline.read`` takes, from any iterable; read up to two batches ahead.
 
-    The other arguments are those of :class:`Stream`. A picture's own error is given in its place.
+    The other arguments are those of :class:`Stream`. An image's own error is given in its place.
 
     Raises ArgumentError, DeviceError, and what ``inputs`` itself raises.
     """
@@ -187,7 +187,7 @@ def _results(run: Stream, items: Iterable[tuple[str, Any]]) -> Iterator[Predicti
 
 
 def prepare(pipe: ViTPipeline, name: str, source: Any, *, draft: tuple[int, int] | None = None) -> _Prepared:
-    """Read one picture and make it what the model takes, by the checkpoint's own processor."""
+    """Read one image and make it what the model takes, by the checkpoint's own processor."""
     if isinstance(source, Kept | VitPipelineError):
         return _Prepared(name, None, source)
     started = time.perf_counter()
@@ -198,14 +198,14 @@ def prepare(pipe: ViTPipeline, name: str, source: Any, *, draft: tuple[int, int]
     except ImageError as error:
         failed = error
     chained: BaseException | None = failed
-    while chained is not None:  # the frames of a traceback would keep the picture's bytes in memory
+    while chained is not None:  # the frames of a traceback would keep the image's bytes in memory
         chained.__traceback__ = None
         chained = chained.__cause__ or chained.__context__
     return _Prepared(name, None, failed, time.perf_counter() - started)
 
 
 def draft_size(pipe: ViTPipeline) -> tuple[int, int]:
-    """(width, height) below which ``jpeg_draft`` must not decode: twice what the picture is resized to."""
+    """(width, height) below which ``jpeg_draft`` must not decode: twice what the image is resized to."""
     size = pipe.processor.size
     edge = size.shortest_edge
     width, height = (edge, edge) if edge else (size.width, size.height)
@@ -218,6 +218,6 @@ def cores() -> int:
 
 
 def _has_place(entry: _Prepared) -> bool:
-    """Whether it takes part in the forward pass, itself or as a blank picture."""
+    """Whether it takes part in the forward pass, itself or as a blank image."""
     kept = isinstance(entry.other, Kept) and entry.other.holds_place and "error" not in entry.other.record
     return entry.pixels is not None or kept

@@ -129,7 +129,7 @@ def check_config(raw: Mapping[str, Any], where: object) -> dict[str, Any]:
     if height < patch_height or width < patch_width:
         raise refuse(f"has patch_size {config['patch_size']} larger than image_size {config['image_size']}")
     if num_tokens(config) > MAX_TOKENS:
-        raise refuse(f"asks for {num_tokens(config):,} tokens a picture; allowed: {MAX_TOKENS:,}")
+        raise refuse(f"asks for {num_tokens(config):,} tokens an image; allowed: {MAX_TOKENS:,}")
     problem = raw.get("problem_type")
     if problem not in (None, "single_label_classification", "multi_label_classification"):
         raise refuse(f"has problem_type {problem!r}: not a classifier")

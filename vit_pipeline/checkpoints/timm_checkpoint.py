@@ -115,7 +115,7 @@ def _sizes(timm: TimmConfig, shapes: Mapping[str, tuple[int, ...]], where: objec
         "patch_size": patch,
         "num_classes": size("head.weight", 0),
     }
-    # A picture is cut into whole patches: a rest of it narrower than one leaves no trace in the tensors.
+    # An image is cut into whole patches: a rest of it narrower than one leaves no trace in the tensors.
     if side != timm.img_size // timm.patch_size * timm.patch_size:
         sizes["img_size"] = side
     if hidden != int(timm.embed_dim * timm.mlp_ratio):

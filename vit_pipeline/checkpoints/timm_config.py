@@ -52,10 +52,10 @@ _FIXED_ARGS: dict[str, tuple[object, str]] = {
     "final_norm": (True, "a ViT without its last norm"),
     "fc_norm": (False, "a norm after pooling"),
     "proj_bias": (True, "projections without bias"),
-    "dynamic_img_size": (False, "pictures of any size"),
-    "dynamic_img_pad": (False, "pictures of any size"),
-    "strict_img_size": (True, "pictures of any size"),
-    "use_naflex": (False, "pictures of any size (NaFlex)"),
+    "dynamic_img_size": (False, "images of any size"),
+    "dynamic_img_pad": (False, "images of any size"),
+    "strict_img_size": (True, "images of any size"),
+    "use_naflex": (False, "images of any size (NaFlex)"),
     "features_only": (False, "a model without classifier"),
     "act_layer": ("gelu", "another activation function"),
     "norm_layer": ("layernorm", "another norm"),
@@ -85,7 +85,7 @@ _HARMLESS_ARGS = frozenset(
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """One ViT as its config describes it: widths in channels, pictures and patches in pixels a side."""
+    """One ViT as its config describes it: widths in channels, images and patches in pixels a side."""
 
     architecture: str
     embed_dim: int
@@ -147,7 +147,7 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> TimmConfig:
         source |= dict.fromkeys(given, name)
 
     if values["in_chans"] != 3:
-        raise unsupported(where, "a picture without 3 colour channels", f"in_chans is {values['in_chans']!r}")
+        raise unsupported(where, "an image without 3 colour channels", f"in_chans is {values['in_chans']!r}")
     for name in ("img_size", "patch_size"):
         values[name] = _side(values[name], name, where)
     for name in ("embed_dim", "depth", "num_heads", "img_size", "patch_size", "num_classes"):

@@ -2,7 +2,7 @@
 
 timm resizes with Pillow and crops as torchvision does, which rounds half a pixel of the crop's offset to the
 even one. Hugging Face's processors round it down: they cut one pixel further to the left (or the top) where
-the resized picture is wider (higher) than the crop by 4k + 3 pixels, and are equal everywhere else. Leaves
+the resized image is wider (higher) than the crop by 4k + 3 pixels, and are equal everywhere else. Leaves
 out: what the config says about the model (``timm_config``).
 """
 
@@ -21,7 +21,7 @@ from .timm_config import read_timm_config, unsupported
 
 #: by this, a ``preprocessor_config.json`` asks for torchvision's offset; plain transformers ignores it
 CENTER_CROP_OFFSET = {"center_crop_offset": "round"}
-MAX_RESIZED_PIXELS = 150_000_000  # 600 MB in Pillow: a picture of one pixel by 2,400 on its way to 224
+MAX_RESIZED_PIXELS = 150_000_000  # 600 MB in Pillow: an image of one pixel by 2,400 on its way to 224
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # timm's names are Pillow's
 # What timm takes where pretrained_cfg is silent: ImageNet's mean and deviation, as in its constants.
 _DEFAULTS: dict[str, Any] = {
@@ -72,7 +72,7 @@ def to_processor_config(config: Mapping[str, Any], where: object) -> dict[str, A
 
 
 class TimmImageProcessor(ViTImageProcessorPil):  # type: ignore[misc] # untyped base
-    """ViTImageProcessor with torchvision's centre crop; takes 8-bit RGB pictures.
+    """ViTImageProcessor with torchvision's centre crop; takes 8-bit RGB images.
 
     Saved, it is a ``ViTImageProcessor`` that plain transformers loads.
     """
@@ -88,15 +88,15 @@ class TimmImageProcessor(ViTImageProcessorPil):  # type: ignore[misc] # untyped 
         **kwargs: Any,
     ) -> Any:
         cropped = []
-        for image in images:  # (3, H, W) uint8
-            if image.dtype != np.uint8 or image.shape[0] != 3:
-                raise ImageError(f"an array {image.shape} of {image.dtype}: give a picture of 3 × 8 bits")
-            picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            resized = resized_size(picture.size, size) if do_resize else picture.size
+        for array in images:  # (3, H, W) uint8
+            if array.dtype != np.uint8 or array.shape[0] != 3:
+                raise ImageError(f"an array {array.shape} of {array.dtype}: give an image of 3 × 8 bits")
+            image = Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))
+            resized = resized_size(image.size, size) if do_resize else image.size
             crop = (crop_size.width, crop_size.height) if do_center_crop else resized
             if do_resize or do_center_crop:
-                picture = resize_and_crop(picture, resized, crop, resample)
-            cropped.append(np.array(picture).transpose(2, 0, 1))
+                image = resize_and_crop(image, resized, crop, resample)
+            cropped.append(np.array(image).transpose(2, 0, 1))
         return super()._preprocess(
             cropped,
             do_resize=False,
@@ -107,51 +107,51 @@ class TimmImageProcessor(ViTImageProcessorPil):  # type: ignore[misc] # untyped 
             **kwargs,
         )
 
-    def resize_and_crop(self, picture: Image.Image) -> Image.Image:
-        """The crop of an RGB picture that the model sees, as its recipe says."""
-        resized = resized_size(picture.size, self.size)
-        return resize_and_crop(picture, resized, (self.crop_size.width, self.crop_size.height), self.resample)
+    def resize_and_crop(self, image: Image.Image) -> Image.Image:
+        """The crop of an RGB image that the model sees, as its recipe says."""
+        resized = resized_size(image.size, self.size)
+        return resize_and_crop(image, resized, (self.crop_size.width, self.crop_size.height), self.resample)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "image_processor_type": "ViTImageProcessor", **CENTER_CROP_OFFSET}
 
 
-def resized_size(picture: tuple[int, int], size: Any) -> tuple[int, int]:
+def resized_size(image: tuple[int, int], size: Any) -> tuple[int, int]:
     """(width, height) after torchvision's Resize, from ``shortest_edge`` or ``height`` and ``width``."""
     if not size.shortest_edge:
         return size.width, size.height
-    width, height = picture
+    width, height = image
     long = int(size.shortest_edge * max(width, height) / min(width, height))
     return (size.shortest_edge, long) if width <= height else (long, size.shortest_edge)
 
 
-def check_resized(picture: tuple[int, int], resized: tuple[int, int]) -> None:
-    """ImageError for a long, narrow picture that would become huge on its way to the crop; sizes (W, H)."""
+def check_resized(image: tuple[int, int], resized: tuple[int, int]) -> None:
+    """ImageError for a long, narrow image that would become huge on its way to the crop; sizes (W, H)."""
     if resized[0] * resized[1] > MAX_RESIZED_PIXELS:
         raise ImageError(
-            f"a picture of {picture[0]}×{picture[1]} pixels is too long and narrow: it would become "
+            f"an image of {image[0]}×{image[1]} pixels is too long and narrow: it would become "
             f"{resized[0]:,}×{resized[1]:,} before the crop; crop it first"
         )
 
 
 def resize_and_crop(
-    picture: Image.Image, resized: tuple[int, int], crop: tuple[int, int], resample: int
+    image: Image.Image, resized: tuple[int, int], crop: tuple[int, int], resample: int
 ) -> Image.Image:
-    """The centre ``crop`` of the picture resized to ``resized``, black where that is smaller; sizes (W, H).
+    """The centre ``crop`` of the image resized to ``resized``, black where that is smaller; sizes (W, H).
 
     Raises:
-        ImageError: the resized picture would have more than ``MAX_RESIZED_PIXELS``.
+        ImageError: the resized image would have more than ``MAX_RESIZED_PIXELS``.
     """
     (width, height), (crop_width, crop_height) = resized, crop
-    check_resized(picture.size, resized)
+    check_resized(image.size, resized)
     left, top = _offset(width, crop_width), _offset(height, crop_height)
-    # The whole picture, as timm does: Pillow chooses by the sizes which side it filters first, and rounds.
-    whole = picture.resize(resized, resample)
+    # The whole image, as timm does: Pillow chooses by the sizes which side it filters first, and rounds.
+    whole = image.resize(resized, resample)
     return whole.crop((left, top, left + crop_width, top + crop_height))
 
 
 def _offset(length: int, crop: int) -> int:
-    """Where torchvision's CenterCrop starts; below 0 where it pads a smaller picture, at the end the more."""
+    """Where torchvision's CenterCrop starts; below 0 where it pads a smaller image, at the end the more."""
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 

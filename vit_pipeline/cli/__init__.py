@@ -19,7 +19,7 @@ from .terminal import note
 
 app = typer.Typer(
     name="vit-pipeline",
-    help="Give it a picture, get what a Vision Transformer sees.",
+    help="Give it an image, get what a Vision Transformer sees.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

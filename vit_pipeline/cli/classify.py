@@ -30,7 +30,7 @@ Sources = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Ends in .jsonl, .csv or .parquet; an earlier run goes on.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures in one forward pass.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images in one forward pass.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="How many decode.", show_default="the number of cores")
 ]
@@ -62,13 +62,13 @@ def classify(
 ) -> None:
     """Classify folders of any size into a file.
 
-    One record a picture; interrupted, the same command goes on.
+    One record an image; interrupted, the same command goes on.
     """
     from ..batch.tables import working_file
 
     working_file(output)  # what is wrong with it is said before a model is loaded
     if "-" in sources and sys.stdin.isatty():
-        raise ArgumentError("'-' reads a list of pictures from stdin, and nothing is piped in")
+        raise ArgumentError("'-' reads a list of images from stdin, and nothing is piped in")
     pipe = open_pipeline(
         model, revision, device=device, dtype=dtype, refresh=refresh, allow_private=allow_private_urls
     )

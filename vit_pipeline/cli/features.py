@@ -24,7 +24,7 @@ Pool = Annotated[Pooling, typer.Option(help="The CLS token, the mean of the patc
 
 
 class Errors:
-    """Prints each picture's error as it comes, and remembers that there was one."""
+    """Prints each image's error as it comes, and remembers that there was one."""
 
     count = 0
 
@@ -47,49 +47,49 @@ def features(
     dtype: Dtype = "float32",
     allow_private_urls: AllowPrivate = False,
 ) -> None:
-    """Write pictures' features to a file.
+    """Write images' features to a file.
 
-    The hidden states after the final LayerNorm, with the pictures' names.
+    The hidden states after the final LayerNorm, with the images' names.
     """
     from ..features import SUFFIXES, save_features
-    from ..sources import find_pictures
+    from ..sources import find_images
 
     if output.suffix not in SUFFIXES:
         raise ArgumentError(f"{output}: the name must end in {' or '.join(SUFFIXES)}")
     pipe = open_pipeline(model, revision, device=device, dtype=dtype, allow_private=allow_private_urls)
     errors = Errors()
     count = save_features(
-        pipe, find_pictures(images, on_error=errors), output, pool=pool.value, on_error=errors
+        pipe, find_images(images, on_error=errors), output, pool=pool.value, on_error=errors
     )
-    note(f"{output}: features of {count:,} pictures, {errors.count:,} errors")
+    note(f"{output}: features of {count:,} images, {errors.count:,} errors")
     errors.exit()
 
 
 def similar(
-    query: Annotated[str, typer.Argument(help="The picture to compare with.")],
+    query: Annotated[str, typer.Argument(help="The image to compare with.")],
     folder: Annotated[list[str], typer.Argument(metavar="FOLDER", help="Where to look.")],
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many pictures to list.")] = 10,
+    top_k: Annotated[int, typer.Option(min=1, help="How many images to list.")] = 10,
     pool: Pool = Pooling.cls,
     device: Device = "auto",
     dtype: Dtype = "float32",
     allow_private_urls: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
-    """List the pictures most like one.
+    """List the images most like one.
 
     By the cosine similarity of their features, nearest first.
     """
     from ..features import similar as find_similar
-    from ..sources import find_pictures
+    from ..sources import find_images
 
     pipe = open_pipeline(model, revision, device=device, dtype=dtype, allow_private=allow_private_urls)
     errors = Errors()
     found = find_similar(
         pipe,
         query,
-        find_pictures(folder, on_error=errors),
+        find_images(folder, on_error=errors),
         top_k=top_k,
         pool=pool.value,
         on_error=errors,

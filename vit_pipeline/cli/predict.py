@@ -28,7 +28,7 @@ def predict(
     allow_private_urls: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is in each picture.
+    """Say what is in each image.
 
     Prints the predicted class, then the likeliest classes with their probabilities.
     """
@@ -54,9 +54,9 @@ def predict(
 def _predictions(
     pipe: ViTPipeline, arguments: list[str], top_k: int
 ) -> Iterator[tuple[str, Prediction | VitPipelineError]]:
-    """Each picture's name with its prediction or error; a bad one does not stop the others."""
+    """Each image's name with its prediction or error; a bad one does not stop the others."""
     from ..images import source_name
-    from ..sources import find_pictures
+    from ..sources import find_images
 
     for argument in arguments:
         if argument == "-":
@@ -65,7 +65,7 @@ def _predictions(
             yield "<stdin>", named
             continue
         try:
-            for source in find_pictures([argument]):
+            for source in find_images([argument]):
                 yield source_name(source), pipe([source], top_k, on_error="return")[0]
-        except ImageError as error:  # a folder without pictures, a pattern without matches
+        except ImageError as error:  # a folder without images, a pattern without matches
             yield argument, error

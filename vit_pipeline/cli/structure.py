@@ -43,7 +43,7 @@ def structure(
     order: Annotated[Order, typer.Option(help="As declared, or as the data flows.")] = Order.module,
     image: Annotated[
         str | None,
-        typer.Option(metavar="IMAGE", help="Walk this picture through, step by step (needs weights)."),
+        typer.Option(metavar="IMAGE", help="Walk this image through, step by step (needs weights)."),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show another model beside it.")

@@ -89,9 +89,9 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def read_stdin() -> bytes:
-    """The bytes piped in, at most one more than a picture may have."""
+    """The bytes piped in, at most one more than an image may have."""
     from ..images import MAX_BYTES
 
     if sys.stdin.isatty():
-        raise ArgumentError("'-' reads a picture from stdin, and nothing is piped in")
+        raise ArgumentError("'-' reads an image from stdin, and nothing is piped in")
     return sys.stdin.buffer.read(MAX_BYTES + 1)

@@ -25,7 +25,7 @@ def webui(
     ] = "",
     auth: Annotated[str, typer.Option(metavar="USER:PASSWORD", help="Ask visitors for these.")] = "",
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Pictures that may wait; one more is refused at once.")
+        int, typer.Option(min=1, help="Images that may wait; one more is refused at once.")
     ] = 32,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -33,7 +33,7 @@ def webui(
 ) -> None:
     """Serve the page in the browser.
 
-    Load a model, classify pictures, look inside.
+    Load a model, classify images, look inside.
     """
     launch(
         host=host,

@@ -212,7 +212,7 @@ def _body(response: http.client.HTTPResponse, shown: str, max_bytes: int) -> byt
         )
     if response.getheader("Content-Encoding", "").strip().lower() in _COMPRESSED:
         raise FetchError(f"{shown}: sent compressed although asked not to; download it yourself")
-    too_large = FetchError(f"{shown}: larger than the {max_bytes} bytes that are read; use a smaller picture")
+    too_large = FetchError(f"{shown}: larger than the {max_bytes} bytes that are read; use a smaller image")
     announced = response.length
     if announced is not None and announced > max_bytes:
         raise too_large

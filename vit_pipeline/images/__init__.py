@@ -1,6 +1,6 @@
-"""Anything that holds a picture → one upright RGB picture: the only door for pictures in this package.
+"""Anything that holds an image → one upright RGB image: the only door for images in this package.
 
-``read_image`` takes a URL, a path, bytes, an open file, a ``data:`` URL, a Pillow picture, a numpy array or a
+``read_image`` takes a URL, a path, bytes, an open file, a ``data:`` URL, a Pillow image, a numpy array or a
 torch tensor. What may go wrong, a hostile file included, ends in an ``ImageError`` of one line. Resizing and
 normalization are left to the checkpoint's own processor.
 """
@@ -42,13 +42,13 @@ def read_image(
     formats: Collection[str] = FORMATS,
     draft: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """One upright picture, mode RGB, of its own: nothing of the source is changed or kept open.
+    """One upright image, mode RGB, of its own: nothing of the source is changed or kept open.
 
     The Exif orientation is applied, transparency laid on white, 16 bits scaled to 8, and of a file of several
     frames the first is taken. A plain RGB or gray file gives exactly ``Image.open(path).convert("RGB")``.
 
     Args:
-        source: URL (http, https), ``data:`` URL, path, ``Path``, bytes, binary file object, Pillow picture,
+        source: URL (http, https), ``data:`` URL, path, ``Path``, bytes, binary file object, Pillow image,
             numpy array ((H, W), (H, W, 1), (H, W, 3) or (H, W, 4); uint8, bool, uint16, or float 0…1), torch
             tensor ((C, H, W), same dtypes).
         allow_private: also fetch URLs of private addresses (your own network).
@@ -71,7 +71,7 @@ def read_image(
 
         if is_array(source) or is_tensor(source):
             return decode.to_rgb((from_array if is_array(source) else from_tensor)(source, max_pixels))
-        if _is_picture(source):
+        if _is_image(source):
             decode.check_pixels(source.size, max_pixels)
             source.load()  # some formats are turned upright here, and change their size
             return decode.upright(decode.to_rgb(source), source.getexif().get(0x0112, 1))
@@ -99,7 +99,7 @@ def source_name(source: Any) -> str:
         return f"<bytes, {memoryview(source).nbytes} bytes>"
     if is_array(source) or is_tensor(source):
         return array_name(source)
-    if _is_picture(source):
+    if _is_image(source):
         return f"<PIL image {source.width}×{source.height}>"
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
@@ -123,7 +123,7 @@ def _read(source: Any, name: str, allow_private: bool, max_bytes: int) -> bytes:
     if hasattr(source, "read"):
         return _read_stream(source, name, max_bytes)
     raise ImageError(
-        f"{name}: not a picture; give a URL, path, bytes, open file, Pillow picture, array or tensor"
+        f"{name}: not an image; give a URL, path, bytes, open file, Pillow image, array or tensor"
     )
 
 
@@ -152,7 +152,7 @@ def _read_path(path: Path, name: str, max_bytes: int) -> bytes:
 
 def _check_regular(mode: int, name: str) -> None:
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{name}: is a folder, not a picture; name the files in it")
+        raise ImageError(f"{name}: is a folder, not an image; name the files in it")
     if not stat.S_ISREG(mode):
         raise ImageError(f"{name}: is a device or a pipe, not a file; read it yourself and give the bytes")
 
@@ -193,7 +193,7 @@ def _read_data_url(url: str, name: str, max_bytes: int) -> bytes:
     return data
 
 
-def _is_picture(source: object) -> bool:
+def _is_image(source: object) -> bool:
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(source, pil.Image)
 

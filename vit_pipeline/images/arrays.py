@@ -1,4 +1,4 @@
-"""A numpy array or torch tensor → a Pillow picture.
+"""A numpy array or torch tensor → a Pillow image.
 
 Neither library is imported to find out whether something is one of theirs: who has made an array has imported
 it. Other array libraries are left out; theirs convert to numpy in one call.
@@ -36,7 +36,7 @@ def array_name(source: Any) -> str:
 
 
 def from_tensor(tensor: Any, max_pixels: int) -> Image.Image:
-    """A picture of a tensor (C, H, W) with C of 1, 3 or 4, or (H, W); dtypes as for :func:`from_array`."""
+    """An image of a tensor (C, H, W) with C of 1, 3 or 4, or (H, W); dtypes as for :func:`from_array`."""
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in _CHANNELS):
         raise Refused("a tensor must be (C, H, W) with C of 1, 3 or 4; permute it, and take one of a batch")
     if tensor.ndim == 3:
@@ -48,7 +48,7 @@ def from_tensor(tensor: Any, max_pixels: int) -> Image.Image:
 
 
 def from_array(array: Any, max_pixels: int) -> Image.Image:
-    """A picture of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    """An image of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
     Args:
         array: bool, uint8 (0…255), uint16 (0…65535, scaled) or float (0…1, scaled).

@@ -1,9 +1,9 @@
-"""Bytes → one upright RGB picture, with Pillow, within a fixed amount of memory.
+"""Bytes → one upright RGB image, with Pillow, within a fixed amount of memory.
 
 Everything is judged before it is decoded: the format by its first bytes, the size in pixels, the memory that
 the decoder will need. Only the decoder of that one format is asked, and only with the parts of the file that
 carry pixels (``metadata.py``). Colours become RGB in bands of rows, so that no step holds a copy of the
-picture in yet another mode. Where the bytes come from is not known here: ``images.py``.
+image in yet another mode. Where the bytes come from is not known here: ``images.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL.ImageFile import ImageFile
 
 from .metadata import Bare, Refused, bare, sniff
 
-#: What one picture may cost, in bytes: its file twice (as given, and bare), and the pixels' part below.
+#: What one image may cost, in bytes: its file twice (as given, and bare), and the pixels' part below.
 MEMORY = 530_000_000
 #: Passes over a JPEG's blocks, in pixels × scans: an honest progressive file of 50 megapixels has about 10.
 MAX_JPEG_WORK = 600_000_000
@@ -35,7 +35,7 @@ MAX_RLE_PIXELS, MAX_RLE_WIDTH, MAX_RLE_BYTES = 2_000_000, 8192, 2_000_000
 #: Pillow keeps a pointer for every row, and none of the formats' usual encoders goes further.
 MAX_SIDE = 65_535
 _BAND_PIXELS = 2_000_000
-#: Peak bytes a pixel, measured: the decoder's buffers, the picture, the RGB copy or turn of it.
+#: Peak bytes a pixel, measured: the decoder's buffers, the image, the RGB copy or turn of it.
 _BYTES_A_PIXEL = {"JPEG": 8, "PNG": 8, "WEBP": 18, "GIF": 9, "BMP": 8, "TIFF": 14}
 
 # Not Image.open(): it warns about sizes that are allowed here, and hands some JPEGs to a second plug-in.
@@ -62,7 +62,7 @@ _tiff_warnings = Lock()
 def decode(
     data: bytes, *, max_pixels: int, formats: Collection[str], draft: tuple[int, int] | None = None
 ) -> Image.Image:
-    """The file's first picture, upright, mode RGB.
+    """The file's first image, upright, mode RGB.
 
     Args:
         data: the whole file.
@@ -71,7 +71,7 @@ def decode(
         draft: (width, height) in pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, not below this.
 
     Raises:
-        Refused: it is no such picture, or too large.
+        Refused: it is no such image, or too large.
         Exception: whatever Pillow raises at a broken file.
     """
     format = sniff(data)
@@ -118,7 +118,7 @@ def _decode(file: Bare, format: str, max_pixels: int, draft: tuple[int, int] | N
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse what is larger than ``max_pixels``, or longer than any picture."""
+    """Refuse what is larger than ``max_pixels``, or longer than any image."""
     if size[0] * size[1] > max_pixels:
         raise Refused(
             f"it is {size[0]}×{size[1]} = {size[0] * size[1] / 1e6:.1f} megapixels, more than the "
@@ -129,12 +129,12 @@ def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture turned and mirrored as its Exif orientation (1 to 8) asks."""
+    """The image turned and mirrored as its Exif orientation (1 to 8) asks."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A new RGB picture of the same pixels.
+    """A new RGB image of the same pixels.
 
     What is transparent is laid on white. Modes of 16 bits (``I;16`` and ``I``) are scaled from 0…65535, not
     clipped. ``F`` is taken as 0…1 where all its values are, else as 0…255.
@@ -201,11 +201,11 @@ def _check_run_lengths(data: bytes) -> None:
 _SIGNS = (
     ("%PDF", 0, "a PDF"),
     ("8BPS", 0, "a Photoshop file"),
-    ("ftypavif", 4, "an AVIF picture"),
-    ("ftyphei", 4, "a HEIC picture"),
-    ("ftypmif1", 4, "a HEIC picture"),
+    ("ftypavif", 4, "an AVIF image"),
+    ("ftyphei", 4, "a HEIC image"),
+    ("ftypmif1", 4, "a HEIC image"),
     ("ftyp", 4, "a film"),
-    ("jP  ", 4, "a JPEG 2000 picture"),
+    ("jP  ", 4, "a JPEG 2000 image"),
     ("PK", 0, "a zip archive"),
     ("\x1f\x8b", 0, "a gzip archive"),
 )
@@ -219,16 +219,16 @@ def _what_it_is(data: bytes, format: str | None, formats: Collection[str]) -> st
     if format == "TIFF":
         return f"it is a TIFF, which is read from local files only; save it as one of {wanted}"
     if format is not None:
-        return f"it is a {format} picture, and only {wanted} are allowed; save it as one of them"
+        return f"it is a {format} image, and only {wanted} are allowed; save it as one of them"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
-        return "it is an HTML page, not a picture; give the address of the picture itself"
+        return "it is an HTML page, not an image; give the address of the image itself"
     if start.startswith((b"<svg", b"<?xml")):
-        return f"it is SVG or XML, not a picture of pixels; save it as one of {wanted}"
+        return f"it is SVG or XML, not an image of pixels; save it as one of {wanted}"
     for sign, at, what in _SIGNS:
         if data[at : at + len(sign)] == sign.encode("latin-1"):
             return f"it is {what}; save it as one of {wanted}"
     text = data[:512].decode("utf-8", "ignore")
     if len(text.encode()) > len(data[:512]) - 4 and all(c.isprintable() or c.isspace() for c in text):
-        return f"it is text, not a picture; pictures are {wanted}"
-    return f"it is no picture that can be read; pictures are {wanted}"
+        return f"it is text, not an image; images are {wanted}"
+    return f"it is no image that can be read; images are {wanted}"

@@ -1,4 +1,4 @@
-"""What a picture file says besides its pixels: the orientation is read, everything else is left behind.
+"""What an image file says besides its pixels: the orientation is read, everything else is left behind.
 
 A decoder that only ever sees the parts that carry pixels cannot be hurt by the others: thumbnails, colour
 profiles, comments, later frames, Exif directories whose entries all point at the same megabytes. So before
@@ -63,14 +63,14 @@ _ORIENTATION = 0x0112
 
 
 class Refused(ValueError):
-    """A picture is not decoded, for a reason whose text already says what to do."""
+    """An image is not decoded, for a reason whose text already says what to do."""
 
 
 class TooManyParts(Refused):
     """A file made of far more parts than any honest one."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"it has more {what} than any honest picture; save it again with another program")
+        super().__init__(f"it has more {what} than any honest image; save it again with another program")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _jpeg(data: bytes) -> Bare:
         if not found:
             return Bare(_joined(data, parts), exif_orientation(exif), scans)
         start, marker = found.start(), data[found.start() + 1]
-        if marker == 0xD9:  # what follows the end, a film or a second picture, is left behind as well
+        if marker == 0xD9:  # what follows the end, a film or a second image, is left behind as well
             return Bare(_joined(data, [*parts, data[start : start + 2]]), exif_orientation(exif), scans)
         if marker == 0xD8:
             at = start + 2
@@ -188,7 +188,7 @@ def _gif(data: bytes) -> Bare:
             at += 1
     if left <= 0:
         raise TooManyParts("blocks")
-    return Bare(canvas)  # no picture on it: the decoder says so
+    return Bare(canvas)  # no image on it: the decoder says so
 
 
 def _palette_bytes(flags: bytes) -> int:

@@ -30,7 +30,7 @@ _ACTIVATIONS = (
 )
 
 # Paths: "#" is a layer, layers.0 since 5.9 and encoder.layer.0 before; two old paths where one module does
-# the work of two. Shapes, in → out, for one picture: I H W picture, G K its rows and columns of patches,
+# the work of two. Shapes, in → out, for one image: I H W image, G K its rows and columns of patches,
 # P patches, N tokens (with CLS), D width, A all heads together, M width of the MLP, C classes.
 _TABLE: tuple[tuple[str, str, str | None, tuple[str, ...], str, str], ...] = (
     # role, classes, path since 5.9, paths before, shapes, equation

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 TEXTS: dict[str, tuple[str, str]] = {
     "model": (
-        "picture in, class scores out",
-        "The whole classifier: vit turns a picture into tokens that exchange information, and classifier "
+        "image in, class scores out",
+        "The whole classifier: vit turns an image into tokens that exchange information, and classifier "
         "reads one of them, the CLS token, and scores every class.",
     ),
     "backbone": (
@@ -18,13 +18,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "knows nothing of the classes yet.",
     ),
     "embeddings": (
-        "picture → sequence of tokens",
-        "Turns the picture into the sequence that a Transformer reads: one token for each patch, the CLS "
+        "image → sequence of tokens",
+        "Turns the image into the sequence that a Transformer reads: one token for each patch, the CLS "
         "token in front, and a position embedding added to each.",
     ),
     "patch_embeddings": (
-        "cuts the picture into patches",
-        "Cuts the picture into patches that do not overlap, and lays their vectors out in a row, line by "
+        "cuts the image into patches",
+        "Cuts the image into patches that do not overlap, and lays their vectors out in a row, line by "
         "line as one reads.",
     ),
     "projection": (
@@ -39,7 +39,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "cls_token": (
         "puts a learnt token in front",
-        "The CLS token x_class: a learnt vector, the same for every picture, put in front of the patches; "
+        "The CLS token x_class: a learnt vector, the same for every image, put in front of the patches; "
         "layer by layer it gathers what the head will read.",
     ),
     "position_embeddings": (
@@ -199,7 +199,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "take_cls": (
         "only the CLS token goes on",
-        "Takes the first token, CLS, out of the sequence: it alone represents the picture for the head; "
+        "Takes the first token, CLS, out of the sequence: it alone represents the image for the head; "
         "the patch tokens have done their work.",
     ),
     "classifier": (

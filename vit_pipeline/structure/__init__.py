@@ -1,7 +1,7 @@
 """A model's structure as a table that teaches: every module and every step that never prints, explained.
 
 ``print(describe("vit-base"))`` needs no weights. Leaves out: the explanations (``roles``), the arithmetic
-(``costs``), the forward pass over a picture (``trace``), drawing (``text``, ``html``).
+(``costs``), the forward pass over an image (``trace``), drawing (``text``, ``html``).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class ModelStructure:
     rows: tuple[Row, ...]
     hook_order: tuple[str, ...] | None  #: paths in the order in which forward hooks fire; None: not run
     not_counted: tuple[str, ...] = ()  #: modules with weights whose cost no formula here knows
-    steps: tuple[Step, ...] = field(default=(), repr=False)  #: the walk over a picture, if one was given
-    source: str = ""  #: the picture's name
+    steps: tuple[Step, ...] = field(default=(), repr=False)  #: the walk over an image, if one was given
+    source: str = ""  #: the image's name
     kernel: str = ""  #: how the model is set to compute attention, for a walk
 
     @property
@@ -107,7 +107,7 @@ def describe(
         model: a name or folder (its config is enough, no weights are read), a ``ViTConfig``, a model (any
             ``nn.Module``: what is no part of a ViT is shown as unknown), or a ``ViTPipeline``.
         lang: language of the explanations, ``"en"`` or ``"zh"``.
-        image: walk this picture through the model, step by step: anything that ``ViTPipeline.read`` takes
+        image: walk this image through the model, step by step: anything that ``ViTPipeline.read`` takes
             (for a name or a pipeline), or pixel values (1, 3, H, W). Needs the weights.
         revision: of the ModelScope repository.
         all_layers: show equal layers one by one instead of folding them.
@@ -157,7 +157,7 @@ def checkpoint_keys(model: nn.Module) -> dict[str, str]:
 
 
 def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Module, torch.Tensor | None, str]:
-    """Name, network (on the meta device where no weights are needed), pixel values, the picture's name."""
+    """Name, network (on the meta device where no weights are needed), pixel values, the image's name."""
     name = str(model) if isinstance(model, str | Path) else ""
     if name and image is not None:
         from ..pipeline import ViTPipeline
@@ -177,7 +177,7 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
     elif hasattr(model, "model_type") and hasattr(model, "to_json_string"):
         if image is not None:
             raise ArgumentError(
-                "a config has no weights for a picture to walk through; give a name or a model"
+                "a config has no weights for an image to walk through; give a name or a model"
             )
         network = _on_meta(_checked(model))
     else:
@@ -191,12 +191,12 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
     if isinstance(image, torch.Tensor) and image.ndim == 4:
         if len(image) != 1:
             raise ArgumentError(
-                f"pixel values have the shape {tuple(image.shape)}; one picture (1, 3, H, W) is needed"
+                f"pixel values have the shape {tuple(image.shape)}; one image (1, 3, H, W) is needed"
             )
         return name, network, image, "pixel_values"
     if not hasattr(model, "preprocess"):
         raise ArgumentError(
-            "a bare model cannot read pictures; give pixel values (1, 3, H, W) or a ViTPipeline"
+            "a bare model cannot read images; give pixel values (1, 3, H, W) or a ViTPipeline"
         )
     from ..images import source_name
 

@@ -26,7 +26,7 @@ _CONVOLUTION = {"Conv1d", "Conv2d", "Conv3d"}
 
 @dataclass(frozen=True)
 class Cost:
-    """MACs and activations of one picture, in both conventions."""
+    """MACs and activations of one image, in both conventions."""
 
     macs: int = 0  #: with attention
     macs_timm: int = 0  #: as on timm's cards

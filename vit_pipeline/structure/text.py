@@ -21,7 +21,7 @@ WIDE = 150
 
 
 def to_text(structure: ModelStructure, width: int = 100) -> str:
-    """The table in ``width`` columns; the walk over a picture below it, if there is one."""
+    """The table in ``width`` columns; the walk over an image below it, if there is one."""
     width = max(width, 80)
     words = WORDS[structure.lang]
     shown = visible(structure.rows)
@@ -149,7 +149,7 @@ def shape_text(row: Row) -> str:
 
 
 def walk_lines(structure: ModelStructure, width: int) -> list[str]:
-    """The walk over a picture: the first layer step by step, the others in one line each, or all of them."""
+    """The walk over an image: the first layer step by step, the others in one line each, or all of them."""
     words = WORDS[structure.lang]
     steps = shown_steps(structure)
     heads = [words[key] for key in ("step", "output", "mean", "std", "cls")] + difference_titles(structure)

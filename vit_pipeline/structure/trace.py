@@ -1,7 +1,7 @@
-"""One picture through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
+"""One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
 
 The whole forward pass can be read here: nothing is called but torch. Works with the parameters of any tree
-that ``roles`` knows. Leaves out: reading and preprocessing the picture (``pipeline``).
+that ``roles`` knows. Leaves out: reading and preprocessing the image (``pipeline``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COMPARED = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the forward pass over one picture. Values are those of its result."""
+    """One step of the forward pass over one image. Values are those of its result."""
 
     role: str
     path: str  #: of the module that does it, or in which it happens
@@ -52,18 +52,18 @@ class Step:
 
 @torch.no_grad()
 def walk(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...]:
-    """Every step of the forward pass over one picture, with the difference to ``model()`` after each layer.
+    """Every step of the forward pass over one image, with the difference to ``model()`` after each layer.
 
     Args:
         model: a ViT image classifier with weights; nothing is done to it.
         root: its tree, from :func:`vit_pipeline.structure.module_tree.build_tree`.
         pixel_values: (1, 3, H, W), as the model takes them.
 
-    Raises ArgumentError where the model is no ViT classifier, has no weights, or does not take this picture.
+    Raises ArgumentError where the model is no ViT classifier, has no weights, or does not take this image.
     """
     weight = next(model.parameters(), None)
     if weight is None or weight.is_meta:
-        raise ArgumentError("a model without weights cannot see a picture; give a name or a loaded model")
+        raise ArgumentError("a model without weights cannot see an image; give a name or a loaded model")
     pixel_values = pixel_values.to(weight.device, weight.dtype)
     wanted = {
         n.path: n.role.key for n in root.walk() if n.role and n.role.key in _COMPARED.values() and n.module

@@ -51,7 +51,7 @@ def launch(
             ``any``.
         auth: ``USER:PASSWORD`` that the page asks for.
         allow_private_urls: let the URL box reach the private addresses of the server's own network.
-        max_waiting: pictures that may wait; further ones are refused at once.
+        max_waiting: images that may wait; further ones are refused at once.
         bars: a context manager that gives what is called with (file, bytes so far, bytes in all) while
             ``model`` is downloaded.
 

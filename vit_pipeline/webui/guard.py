@@ -25,7 +25,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SESSION, LANGUAGE = "vit_session", "vit_lang"
-#: Bytes of one request: an upload of several pictures, and anything else.
+#: Bytes of one request: an upload of several images, and anything else.
 MAX_UPLOAD = 2 * MAX_BYTES
 MAX_BODY = 1024 * 1024
 ZH = "/zh"

@@ -58,21 +58,21 @@ class Handlers:
     # Classify
 
     async def classify_file(self, path: str | None, top_k: float, request: gr.Request) -> Any:
-        """A picture was chosen → answer, history, empty URL box."""
+        """An image was chosen → answer, history, empty URL box."""
         if not path:
             return gr.skip(), gr.skip(), gr.skip()
         return *await self._classify(path, top_k, request), ""
 
     async def classify_url(self, url: str, top_k: float, request: gr.Request) -> Any:
-        """A URL was given → answer, history, empty picture box."""
+        """A URL was given → answer, history, empty image box."""
         if not url.strip():
-            return html.message(self.t("no_picture")), gr.skip(), gr.skip()
+            return html.message(self.t("no_image")), gr.skip(), gr.skip()
         return *await self._classify(url.strip(), top_k, request, is_file=False), None
 
     async def classify_either(self, path: str | None, url: str, top_k: float, request: gr.Request) -> Any:
         """The button → answer, history."""
         if not (source := path or (url or "").strip()):
-            return html.message(self.t("no_picture")), gr.skip()
+            return html.message(self.t("no_image")), gr.skip()
         return await self._classify(source, top_k, request, is_file=bool(path))
 
     async def _classify(
@@ -81,10 +81,10 @@ class Handlers:
         session = self.service.session(request)
         try:
             loaded = await self.service.model(session.model)
-            picture, name = _picture(source, is_file)
+            image, name = _image(source, is_file)
             answer = await asyncio.wrap_future(
                 self.service.worker.submit(
-                    loaded.pipe, picture, name=name, top_k=_whole(top_k, MAX_TOP_K), keep=True
+                    loaded.pipe, image, name=name, top_k=_whole(top_k, MAX_TOP_K), keep=True
                 )
             )
             shown = await asyncio.to_thread(_shown, loaded, answer)
@@ -97,7 +97,7 @@ class Handlers:
     async def classify_files(self, paths: list[str] | None, request: gr.Request) -> AsyncIterator[str]:
         """Several files → a table that fills, with a link to its CSV."""
         if not paths:
-            yield html.message(self.t("no_picture"))
+            yield html.message(self.t("no_image"))
             return
         loaded = await self.service.model(self.service.session(request).model)
         rows: list[tuple[str, Prediction | str]] = []
@@ -116,7 +116,7 @@ class Handlers:
         yield note + html.table(rows, self.lang)
 
     async def _patiently(self, loaded: Loaded, path: Path) -> Answer:
-        """One of many pictures: it steps back for others for up to half a minute."""
+        """One of many images: it steps back for others for up to half a minute."""
         for _ in range(150):
             try:
                 return await asyncio.wrap_future(
@@ -169,7 +169,7 @@ class Handlers:
     # Structure
 
     async def structure(self, order: str, walk: bool, request: gr.Request) -> str:
-        """The annotated tree of the model in use, with the last picture's real shapes if asked for."""
+        """The annotated tree of the model in use, with the last image's real shapes if asked for."""
         session = self.service.session(request)
         try:
             loaded = await self.service.model(session.model)
@@ -192,15 +192,15 @@ class Handlers:
     # The API
 
     async def api_classify(self, image: str | None, url: str, top_k: float, model: str) -> dict[str, Any]:
-        """Classify one picture: a file, or a URL. Returns source, model, label, score, index and top."""
+        """Classify one image: a file, or a URL. Returns source, model, label, score, index and top."""
         if not (source := image or (url or "").strip()):
-            raise gr.Error(self.t("no_picture"), print_exception=False)
+            raise gr.Error(self.t("no_image"), print_exception=False)
         try:
             if model:
                 self.service.pool.check(model)
             loaded = await self.service.model(model or "")
-            picture, name = _picture(source, bool(image))
-            future = self.service.worker.submit(loaded.pipe, picture, name=name, top_k=_whole(top_k))
+            checked, name = _image(source, bool(image))
+            future = self.service.worker.submit(loaded.pipe, checked, name=name, top_k=_whole(top_k))
             return (await asyncio.wrap_future(future)).prediction.to_dict()
         except Exception as error:
             raise for_program(error, self.lang) from error
@@ -242,10 +242,10 @@ class _Progress:
 
 
 def _shown(loaded: Loaded, answer: Answer) -> Shown:
-    """An answer with its two pictures made ready for the page."""
+    """An answer with its two images made ready for the page."""
     assert answer.image is not None
     assert answer.pixel_values is not None
-    seen = html.seen_picture(loaded.pipe, answer.pixel_values)
+    seen = html.seen_image(loaded.pipe, answer.pixel_values)
     small = answer.image.copy()
     small.thumbnail((360, 360))
     patch = loaded.pipe.model.config.patch_size
@@ -261,13 +261,13 @@ def _shown(loaded: Loaded, answer: Answer) -> Shown:
     )
 
 
-def _picture(source: str, is_file: bool) -> tuple[str | Path, str]:
+def _image(source: str, is_file: bool) -> tuple[str | Path, str]:
     """What to read, and its name. What a visitor typed is a URL or nothing: never a path on the server."""
     if is_url(source):
         return source, without_password(source)
     if is_file:
         return Path(source), Path(source).name
-    raise UnsafeURLError(f"{source}: not an address; it must look like https://host/picture.jpg")
+    raise UnsafeURLError(f"{source}: not an address; it must look like https://host/image.jpg")
 
 
 def _whole(value: float, limit: int = 10**6) -> int:

@@ -42,7 +42,7 @@ def empty(text: str) -> str:
 
 
 def answer(shown: Shown, lang: Language) -> str:
-    """The predicted class, bars for the likeliest ones, the picture as the model saw it, the times."""
+    """The predicted class, bars for the likeliest ones, the image as the model saw it, the times."""
     t = texts(lang)
     best = shown.prediction
     bars = "".join(
@@ -58,7 +58,7 @@ def answer(shown: Shown, lang: Language) -> str:
         f'<p class="vp-note">{t("sure", percent=escape(percent(best.score)))} · '
         f"{escape(t('by_model', model=best.model))} · {escape(best.source)}</p>"
         f'<h3>{t("top_classes")}</h3><ol class="vp-bars">{bars}</ol>'
-        f'<div class="vp-pictures">{_given(shown, t)}{_seen(shown, t)}</div>'
+        f'<div class="vp-images">{_given(shown, t)}{_seen(shown, t)}</div>'
         f"{_times(shown, t)}</section>"
     )
 
@@ -106,7 +106,7 @@ def _times(shown: Shown, t: Text) -> str:
 
 
 def table(rows: Sequence[tuple[str, Prediction | str]], lang: Language) -> str:
-    """Many pictures: (name, prediction or why there is none); with a link that saves it as CSV."""
+    """Many images: (name, prediction or why there is none); with a link that saves it as CSV."""
     t = texts(lang)
     done = sum(not isinstance(result, str) for _, result in rows)
     body = "".join(
@@ -224,8 +224,8 @@ def progress(text: str, done: int = 0, total: int = 0) -> str:
     )
 
 
-def seen_picture(pipe: ViTPipeline, pixel_values: torch.Tensor) -> Image.Image:
-    """The model's input, made a picture again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
+def seen_image(pipe: ViTPipeline, pixel_values: torch.Tensor) -> Image.Image:
+    """The model's input, made an image again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
     import torch
     from PIL import Image
 
@@ -243,7 +243,7 @@ def seen_picture(pipe: ViTPipeline, pixel_values: torch.Tensor) -> Image.Image:
 
 
 def data_url(image: Image.Image, kind: str = "PNG") -> str:
-    """A picture as text that stands in the page itself."""
+    """An image as text that stands in the page itself."""
     out = io.BytesIO()
     image.save(out, kind)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"

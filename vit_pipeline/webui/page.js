@@ -1,15 +1,15 @@
-// What Gradio's page lacks: pictures pasted anywhere, its own few words that it has not translated, and the
+// What Gradio's page lacks: images pasted anywhere, its own few words that it has not translated, and the
 // answer scrolled to where it can be seen. Called once with those words: {as Gradio says it: as we say it}.
 (words) => {
-  const fileInput = () => document.querySelector("#picture input[type=file]");
+  const fileInput = () => document.querySelector("#image input[type=file]");
 
   document.addEventListener("paste", (event) => {
-    const picture = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
+    const image = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
     const input = fileInput();
-    if (!picture || !input) return;
+    if (!image || !input) return;
     event.preventDefault();
     const files = new DataTransfer();
-    files.items.add(picture);
+    files.items.add(image);
     input.files = files.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });

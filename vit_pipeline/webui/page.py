@@ -78,11 +78,11 @@ def _classify_tab(do: Handlers, private: dict[str, Any]) -> tuple[gr.HTML, gr.HT
                     type="filepath",
                     image_mode=None,
                     sources=["upload", "webcam", "clipboard"],
-                    label=t("picture"),
+                    label=t("image"),
                     placeholder=t("drop_hint"),
                     buttons=[],
                     height=300,
-                    elem_id="picture",
+                    elem_id="image",
                 )
             )
             url = gr.Textbox(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..pipeline import Prediction, ViTPipeline
 
 MAX_WAITING = 32
-#: URLs wait for somebody else's server; they must not take the places of pictures that are at hand.
+#: URLs wait for somebody else's server; they must not take the places of images that are at hand.
 MAX_WAITING_URLS = 8
 MAX_BATCH = 8
 
@@ -43,7 +43,7 @@ class Answer:
     image: Image.Image | None  #: upright, RGB, as read; None unless asked for
     pixel_values: torch.Tensor | None  #: (1, 3, H, W) as the model saw it; None unless asked for
     seconds: dict[str, float]  #: read, preprocess, forward, postprocess; the last two for the whole batch
-    batch: int  #: pictures in the same forward pass
+    batch: int  #: images in the same forward pass
 
 
 @dataclass
@@ -60,11 +60,11 @@ class _Job:
 
 
 class Worker:
-    """One thread that runs models, and a few that read pictures for it.
+    """One thread that runs models, and a few that read images for it.
 
     Args:
-        max_waiting: pictures that may wait; one more raises Busy.
-        max_batch: pictures in one forward pass. Only what waits already is put together: nobody waits for a
+        max_waiting: images that may wait; one more raises Busy.
+        max_batch: images in one forward pass. Only what waits already is put together: nobody waits for a
             batch to fill.
     """
 
@@ -82,17 +82,17 @@ class Worker:
     def submit(
         self, pipe: ViTPipeline, source: str | Path, *, name: str = "", top_k: int = 5, keep: bool = False
     ) -> Future[Answer]:
-        """Queue one picture. Raises Busy at once when too many wait.
+        """Queue one image. Raises Busy at once when too many wait.
 
         Args:
             source: a URL, or the path of an uploaded file.
-            name: the picture's name in the prediction and in messages.
-            keep: keep the picture and its pixel values in the answer.
+            name: the image's name in the prediction and in messages.
+            keep: keep the image and its pixel values in the answer.
         """
         remote = is_url(source)
         with self._lock:
             if self._unfinished[remote] >= self.limits[remote]:
-                raise Busy(f"busy: {self.limits[remote]} pictures are waiting already; try again in a moment")
+                raise Busy(f"busy: {self.limits[remote]} images are waiting already; try again in a moment")
             self._unfinished[remote] += 1
         job = _Job(pipe, source, name, top_k, keep, Future())
         job.future.add_done_callback(lambda _: self._finished(remote))
@@ -101,7 +101,7 @@ class Worker:
 
     @property
     def unfinished(self) -> int:
-        """Pictures that wait or are in work."""
+        """Images that wait or are in work."""
         with self._lock:
             return sum(self._unfinished.values())
 
@@ -145,7 +145,7 @@ class Worker:
                 if other.pipe is job.pipe:
                     batch.append(other)
                 else:
-                    left = other  # another model's picture: it starts the next batch
+                    left = other  # another model's image: it starts the next batch
             self._answer(batch)
 
     def _answer(self, batch: list[_Job]) -> None:
@@ -178,7 +178,7 @@ class Worker:
 
 
 def _read(job: _Job) -> Image.Image:
-    """An upload is read as a stranger's picture: what is for local files only is not allowed."""
+    """An upload is read as a stranger's image: what is for local files only is not allowed."""
     if isinstance(job.source, str):
         return job.pipe.read(job.source)
     try:

@@ -27,7 +27,7 @@ class Shown:
     prediction: Prediction
     seconds: dict[str, float]
     batch: int
-    given: str  #: the picture as given, made small, as a ``data:`` URL
+    given: str  #: the image as given, made small, as a ``data:`` URL
     given_size: tuple[int, int]  #: width, height
     seen: str  #: as the model saw it, as a ``data:`` URL
     seen_size: tuple[int, int]

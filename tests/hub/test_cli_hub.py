@@ -11,7 +11,7 @@ import pytest
 from conftest import Run
 from hub_server import HubServer
 
-PHOTO = Path(__file__).parent.parent / "examples" / "cat.png"
+PHOTO = Path(__file__).parents[2] / "examples" / "cat.png"
 REPO = "acme/tiny-vit"
 
 

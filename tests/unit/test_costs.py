@@ -62,7 +62,7 @@ def test_the_same_as_torch_counts_for_every_attention_kernel(attention: str) -> 
     assert 2 * describe(model).cost.macs == counter.get_total_flops()
 
 
-def test_rectangular_pictures_and_other_patches() -> None:
+def test_rectangular_images_and_other_patches() -> None:
     settings = ViTConfig(image_size=[64, 32], patch_size=[16, 8], hidden_size=24, num_attention_heads=2)
     settings.num_hidden_layers, settings.intermediate_size = 1, 48
     structure = describe(settings)

@@ -1,4 +1,4 @@
-"""Small pictures of every kind, made in the test: honest ones, and hostile ones."""
+"""Small images of every kind, made in the test: honest ones, and hostile ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def gradient(width: int = 24, height: int = 16) -> Image.Image:
-    """An RGB picture without any symmetry."""
+    """An RGB image without any symmetry."""
     image = Image.new("RGB", (width, height))
     image.putdata(
         [(10 * x % 256, 15 * y % 256, (7 * x + 3 * y) % 256) for y in range(height) for x in range(width)]
@@ -22,7 +22,7 @@ def gradient(width: int = 24, height: int = 16) -> Image.Image:
 
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     out = BytesIO()
     image.save(out, format, **options)
     return out.getvalue()

@@ -14,7 +14,7 @@ from vit_pipeline import ViTPipeline, cli
 from vit_pipeline.errors import ArgumentError, ImageError, OutputError, VitPipelineError
 from vit_pipeline.features import save_features, similar, stream_features
 
-PHOTOS = Path(__file__).parent.parent / "examples"
+PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = [str(PHOTOS / name) for name in ("cat.png", "coffee.png", "rocket.jpg", "astronaut.png")]
 
 
@@ -94,18 +94,18 @@ def test_streaming_reads_no_further_than_it_must(pipe: ViTPipeline) -> None:
 
 
 def test_similar_finds_the_same_subject_first(pipe: ViTPipeline, variants: Path) -> None:
-    pictures = sorted(str(path) for path in variants.iterdir())
-    found = similar(pipe, variants / "cat0.png", pictures, top_k=4)
+    images = sorted(str(path) for path in variants.iterdir())
+    found = similar(pipe, variants / "cat0.png", images, top_k=4)
     assert [Path(neighbour.source).name[:3] for neighbour in found] == ["cat", "cat", "roc", "roc"]
     assert str(variants / "cat0.png") not in [neighbour.source for neighbour in found]
     similarities = [neighbour.similarity for neighbour in found]
     assert similarities == sorted(similarities, reverse=True)
     query, other = pipe.features([variants / "cat0.png", found[0].source])
     assert similarities[0] == pytest.approx(torch.cosine_similarity(query, other, dim=0).item(), abs=1e-5)
-    assert len(similar(pipe, NAMES[0], pictures, top_k=100, batch_size=4)) == 6
+    assert len(similar(pipe, NAMES[0], images, top_k=100, batch_size=4)) == 6
     for wrong in ({"top_k": 0}, {"pool": "patches"}):
         with pytest.raises(ArgumentError):
-            similar(pipe, NAMES[0], pictures, **wrong)
+            similar(pipe, NAMES[0], images, **wrong)
 
 
 def test_the_commands(
@@ -126,6 +126,6 @@ def test_the_commands(
     output = tmp_path / "features.npz"
     code, out, err = run("features", str(variants), str(tmp_path / "*.gif"), "-o", str(output))
     assert (code, out) == (1, "")
-    assert "features of 6 pictures, 2 errors" in err
+    assert "features of 6 images, 2 errors" in err
     assert np.load(output)["features"].shape == (6, 192)
     assert run("features", str(variants), "-o", "features.txt")[0] == 2

@@ -9,7 +9,7 @@ import pytest
 from conftest import Run
 from tiny import make_checkpoint
 
-PHOTOS = Path(__file__).parent.parent / "examples"
+PHOTOS = Path(__file__).parents[2] / "examples"
 
 
 def test_predict_prints_the_tutorials_line_and_bars(run: Run) -> None:

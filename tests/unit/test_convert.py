@@ -13,7 +13,7 @@ from vit_pipeline import ViTPipeline
 from vit_pipeline.convert import convert
 from vit_pipeline.errors import OutputError
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 PHOTOS = [TESTS.parent / "examples" / name for name in ("cat.png", "coffee.png", "astronaut.png")]
 GOLDEN = TESTS / "golden" / "timm_vit_small_mini"
 
@@ -42,7 +42,7 @@ def test_plain_transformers_gives_the_same_logits(folder: Path) -> None:
     ]
 
 
-def test_our_pipeline_keeps_timms_crop_of_every_picture(folder: Path) -> None:
+def test_our_pipeline_keeps_timms_crop_of_every_image(folder: Path) -> None:
     before, after = ViTPipeline.from_pretrained(GOLDEN), ViTPipeline.from_pretrained(folder)
     rocket = PHOTOS[0].with_name("rocket.jpg")  # 147 pixels more than the crop: timm and transformers differ
     image = before.read(rocket)

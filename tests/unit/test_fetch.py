@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
+import sample_images
 from web import Web, body, redirect, serving
 
 from vit_pipeline import fetch as fetch_module
@@ -25,14 +25,14 @@ from vit_pipeline.fetch import addresses, fetch
 from vit_pipeline.fetch.urls import take_apart
 from vit_pipeline.images import read_image
 
-TLS = Path(__file__).parent / "golden" / "tls"
-PICTURE = pictures.encoded(pictures.gradient(), "PNG")
+TLS = Path(__file__).parents[1] / "golden" / "tls"
+IMAGE = sample_images.encoded(sample_images.gradient(), "PNG")
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
     with serving() as running:
-        running.pages["/x.png"] = body(PICTURE)
+        running.pages["/x.png"] = body(IMAGE)
         yield running
 
 
@@ -179,15 +179,15 @@ def test_no_proxy_of_the_environment_is_asked(web: Web, monkeypatch: pytest.Monk
     with serving() as proxy:
         for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.address)
-        assert fetch(web.address + "/x.png", allow_private=True) == PICTURE
+        assert fetch(web.address + "/x.png", allow_private=True) == IMAGE
         assert proxy.connections == 0
 
 
 # -- what may be fetched ----------------------------------------------------------------------------------
 
 
-def test_a_picture_is_fetched(web: Web) -> None:
-    assert fetch(web.address + "/x.png", allow_private=True) == PICTURE
+def test_a_image_is_fetched(web: Web) -> None:
+    assert fetch(web.address + "/x.png", allow_private=True) == IMAGE
     path, headers = web.seen[0]
     assert path == "/x.png"
     assert headers["host"] == f"127.0.0.1:{web.port}"
@@ -195,14 +195,14 @@ def test_a_picture_is_fetched(web: Web) -> None:
     assert headers["user-agent"].startswith("vit-pipeline/")
     assert "x-forwarded-for" not in headers
     image = read_image(web.address + "/x.png", allow_private=True)
-    assert image.tobytes() == pictures.gradient().tobytes()
+    assert image.tobytes() == sample_images.gradient().tobytes()
     with pytest.raises(UnsafeURLError):
         read_image(web.address + "/x.png")
 
 
 def test_paths_queries_and_fragments(web: Web) -> None:
-    web.pages["/%E7%8C%AB%20a.png?q=%E7%8C%AB&b=[1]|%2f"] = body(PICTURE)
-    assert fetch(web.address + "/猫%20a.png?q=猫&b=[1]|%2f#top", allow_private=True) == PICTURE
+    web.pages["/%E7%8C%AB%20a.png?q=%E7%8C%AB&b=[1]|%2f"] = body(IMAGE)
+    assert fetch(web.address + "/猫%20a.png?q=猫&b=[1]|%2f#top", allow_private=True) == IMAGE
     web.pages["/?x=1"] = body(b"root")
     assert fetch(web.address + "?x=1", allow_private=True) == b"root"
 
@@ -212,15 +212,13 @@ def test_redirects_are_followed(status: int, web: Web) -> None:
     web.pages["/a"] = redirect("b", status)
     web.pages["/b"] = redirect(web.address + "/猫.png".encode().decode("latin-1"), status)
     web.pages["/%E7%8C%AB.png"] = redirect("/x.png#part", status)
-    assert fetch(web.address + "/a", allow_private=True) == PICTURE
+    assert fetch(web.address + "/a", allow_private=True) == IMAGE
 
 
 def test_chunked_bodies(web: Web) -> None:
-    chunked = (
-        b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (PICTURE[:9], PICTURE[9:])) + b"0\r\n\r\n"
-    )
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (IMAGE[:9], IMAGE[9:])) + b"0\r\n\r\n"
     web.pages["/chunked"] = body(chunked, content_length="", transfer_encoding="chunked")
-    assert fetch(web.address + "/chunked", allow_private=True) == PICTURE
+    assert fetch(web.address + "/chunked", allow_private=True) == IMAGE
     web.pages["/broken"] = body(chunked[:-20], content_length="", transfer_encoding="chunked")
     assert "cannot be fetched" in message(web.address + "/broken", allow_private=True)
 
@@ -237,16 +235,16 @@ def test_the_second_address_is_tried_when_the_first_takes_no_connection(
 def test_tls_is_verified_against_the_name(
     names: dict[str, list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names["pictures.test"] = names["other.test"] = [["127.0.0.1"]]
+    names["images.test"] = names["other.test"] = [["127.0.0.1"]]
     with serving(str(TLS / "certificate.pem"), str(TLS / "key.pem")) as web:
-        web.pages["/x.png"] = body(PICTURE)
-        good = f"https://pictures.test:{web.port}/x.png"
+        web.pages["/x.png"] = body(IMAGE)
+        good = f"https://images.test:{web.port}/x.png"
         assert "certificate is not valid" in message(good, allow_private=True)  # nobody signed it
         context = ssl.create_default_context(cafile=str(TLS / "certificate.pem"))
         context.sslsocket_class = fetch_module._TimedTLS
         monkeypatch.setattr(fetch_module, "_tls", lambda: context)
-        assert fetch(good, allow_private=True) == PICTURE
-        for url in (good.replace("pictures", "other"), good.replace("pictures.test", "127.0.0.1")):
+        assert fetch(good, allow_private=True) == IMAGE
+        for url in (good.replace("images", "other"), good.replace("images.test", "127.0.0.1")):
             assert "certificate is not valid" in message(url, allow_private=True)
         assert [path for path, _ in web.seen] == ["/x.png"]
 
@@ -263,8 +261,8 @@ def test_tls_is_verified_against_the_name(
         (body(b"", 302), "answered 302"),
         (body(b"", 799), "answered 799; check"),
         (body(gzip.compress(bytes(50_000_000)), content_encoding="gzip"), "sent compressed"),
-        (body(PICTURE, content_length=str(10 * 1024**3)), "larger than"),
-        (body(PICTURE, content_length=str(len(PICTURE) + 9)), "broke off after"),
+        (body(IMAGE, content_length=str(10 * 1024**3)), "larger than"),
+        (body(IMAGE, content_length=str(len(IMAGE) + 9)), "broke off after"),
         (body(b"x" * 2001), "larger than the 2000 bytes"),
         (body(b"x" * 2001, content_length=""), "larger than the 2000 bytes"),
         (redirect("/loop"), "more than 3 times"),
@@ -284,7 +282,7 @@ def test_a_redirect_loop_is_four_requests(web: Web) -> None:
     assert len(web.seen) == 4
 
 
-def test_html_is_told_from_a_picture(web: Web) -> None:
+def test_html_is_told_from_a_image(web: Web) -> None:
     web.pages["/page"] = body(b"<!doctype html><title>cat</title>", content_type="image/png")
     with pytest.raises(ImageError, match="HTML page"):
         read_image(web.address + "/page", allow_private=True)
@@ -364,9 +362,9 @@ def test_an_endless_body_ends_at_the_cap(web: Web) -> None:
 
 
 def test_a_server_that_never_answers_tls(names: dict[str, list[list[str]]]) -> None:
-    names["pictures.test"] = [["127.0.0.1"]]
+    names["images.test"] = [["127.0.0.1"]]
     with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"https://pictures.test:{server.getsockname()[1]}/"
+        url = f"https://images.test:{server.getsockname()[1]}/"
         assert "took longer than 0.4 s" in message(url, allow_private=True, deadline=0.4)
 
 

@@ -10,7 +10,7 @@ from hub_server import HubServer
 from vit_pipeline.card import describe_recipe, model_card
 from vit_pipeline.errors import ModelNameError
 
-GOLDEN = Path(__file__).parent / "golden" / "timm_vit_small_mini"
+GOLDEN = Path(__file__).parents[1] / "golden" / "timm_vit_small_mini"
 
 
 def test_vit_small_before_anything_is_downloaded(hub: HubServer, run: Run) -> None:

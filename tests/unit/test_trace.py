@@ -15,7 +15,7 @@ from vit_pipeline.pipeline import ViTPipeline
 from vit_pipeline.structure import ModelStructure, describe
 from vit_pipeline.structure.observe import hooked
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_what_cannot_be_walked_says_so() -> None:
         describe(ViTConfig(), image=pixels)
     with pytest.raises(ArgumentError, match="bare model cannot read"):
         describe(tiny(), image="cat.png")
-    with pytest.raises(ArgumentError, match="one picture"):
+    with pytest.raises(ArgumentError, match="one image"):
         describe(tiny(), image=torch.zeros(2, 3, 32, 32))
     with pytest.raises(ArgumentError, match="cannot walk"):
         describe(nn.Sequential(nn.Conv2d(3, 2, 1)), image=pixels)

@@ -1,4 +1,4 @@
-"""The picture door: every kind of source by its pixels, and everything hostile by its one line."""
+"""The image door: every kind of source by its pixels, and everything hostile by its one line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
+import sample_images
 import torch
 from PIL import Image, ImageFile
 
 from vit_pipeline.errors import ImageError, UnsafeURLError
 from vit_pipeline.images import decode, metadata, read_image, source_name
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-GRADIENT = pictures.gradient()
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GRADIENT = sample_images.gradient()
 
 
 def pixels(image: Image.Image) -> list[tuple[int, int, int]]:
@@ -53,14 +53,14 @@ def test_each_format_and_mode_as_pillow_converts_it(format: str, mode: str, tmp_
     if (format, mode) in {("JPEG", "P"), ("WEBP", "1"), ("WEBP", "P")}:
         pytest.skip("the format has no such mode")
     image = GRADIENT.quantize(16) if mode == "P" else GRADIENT.convert(mode)
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     image.save(path, format, **({"lossless": True} if format == "WEBP" else {}))
     with Image.open(path) as opened:
         assert same(read_image(path), opened.convert("RGB"))
 
 
 def test_the_forms_of_a_file_agree(tmp_path: Path) -> None:
-    data = pictures.encoded(GRADIENT, "PNG")
+    data = sample_images.encoded(GRADIENT, "PNG")
     path = tmp_path / "图 片.png"
     path.write_bytes(data)
     url = "data:image/png;base64," + base64.b64encode(data).decode()
@@ -114,7 +114,7 @@ def test_arrays_and_tensors() -> None:
         (torch.zeros(1, 3, 8, 9), "one of a batch"),
     ],
 )
-def test_arrays_that_are_no_picture(source: object, words: str) -> None:
+def test_arrays_that_are_no_image(source: object, words: str) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(source)
     assert words in str(caught.value)
@@ -160,14 +160,14 @@ def test_colours_become_rgb(image: Image.Image, expected: tuple[int, int, int]) 
 def test_sixteen_bit_files_are_scaled_not_clipped(tmp_path: Path) -> None:
     gray = Image.new("I;16", (2, 1))
     gray.putdata([40000, 257])
-    assert pixels(read_image(pictures.encoded(gray, "PNG"))) == [(156,) * 3, (1,) * 3]
+    assert pixels(read_image(sample_images.encoded(gray, "PNG"))) == [(156,) * 3, (1,) * 3]
     gray.save(tmp_path / "gray.tif")
     assert pixels(read_image(tmp_path / "gray.tif")) == [(156,) * 3, (1,) * 3]
     row = b"\0" + bytes.fromhex("c000 8000 4000")
-    assert pixels(read_image(pictures.png(1, 1, row, bits=16))) == [(0xC0, 0x80, 0x40)]
-    clear = pictures.png_chunk(b"tRNS", bytes.fromhex("9c40"))  # 40000 is the transparent gray
+    assert pixels(read_image(sample_images.png(1, 1, row, bits=16))) == [(0xC0, 0x80, 0x40)]
+    clear = sample_images.png_chunk(b"tRNS", bytes.fromhex("9c40"))  # 40000 is the transparent gray
     row = b"\0" + bytes.fromhex("9c40 0101")
-    assert pixels(read_image(pictures.png(2, 1, row, clear, bits=16, kind=0))) == [(255,) * 3, (1,) * 3]
+    assert pixels(read_image(sample_images.png(2, 1, row, clear, bits=16, kind=0))) == [(255,) * 3, (1,) * 3]
 
 
 @pytest.mark.parametrize(
@@ -183,32 +183,32 @@ def test_transparency_of_palettes_and_colour_keys() -> None:
     palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     palette.putdata([0, 1, 2])
     red, green, blue, white = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-    assert pixels(read_image(pictures.encoded(palette, "PNG"))) == [red, green, blue]
-    assert pixels(read_image(pictures.encoded(palette, "PNG", transparency=1))) == [red, white, blue]
-    some = pictures.encoded(palette, "PNG", transparency=bytes([255, 0, 51]))
+    assert pixels(read_image(sample_images.encoded(palette, "PNG"))) == [red, green, blue]
+    assert pixels(read_image(sample_images.encoded(palette, "PNG", transparency=1))) == [red, white, blue]
+    some = sample_images.encoded(palette, "PNG", transparency=bytes([255, 0, 51]))
     assert pixels(read_image(some)) == [red, white, (204, 204, 255)]
-    assert pixels(read_image(pictures.encoded(palette, "GIF", transparency=2))) == [red, green, white]
-    key = pictures.encoded(palette.convert("RGB"), "PNG", transparency=green)
+    assert pixels(read_image(sample_images.encoded(palette, "GIF", transparency=2))) == [red, green, white]
+    key = sample_images.encoded(palette.convert("RGB"), "PNG", transparency=green)
     assert pixels(read_image(key)) == [red, white, blue]
-    assert pixels(read_image(pictures.encoded(Image.new("LA", (1, 1), (9, 0)), "PNG"))) == [white]
+    assert pixels(read_image(sample_images.encoded(Image.new("LA", (1, 1), (9, 0)), "PNG"))) == [white]
     assert pixels(
-        read_image(pictures.encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True))
+        read_image(sample_images.encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True))
     ) == [white]
 
 
 def test_cmyk_jpeg() -> None:
-    data = pictures.encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    data = sample_images.encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
     assert np.abs(np.asarray(read_image(data)).astype(int) - (255, 0, 0)).max() <= 3
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(format: str, orientation: int, tmp_path: Path) -> None:
-    back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)  # what turns the picture the other way
+    back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)  # what turns the image the other way
     turned = decode.upright(GRADIENT, back)
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
-    path = tmp_path / "picture"
-    turned.save(path, format, exif=pictures.exif(orientation), **options)
+    path = tmp_path / "image"
+    turned.save(path, format, exif=sample_images.exif(orientation), **options)
     image = read_image(path)
     assert image.size == GRADIENT.size
     assert np.abs(np.asarray(image).astype(int) - np.asarray(GRADIENT)).max() <= (
@@ -229,7 +229,7 @@ def test_animated_files_give_the_first_frame(format: str, tmp_path: Path) -> Non
     assert set(pixels(read_image(path))) == {(255, 0, 0)}
 
 
-def test_the_result_is_a_picture_of_its_own() -> None:
+def test_the_result_is_a_image_of_its_own() -> None:
     source = GRADIENT.copy()
     source.info["transparency"] = (1, 2, 3)
     image = read_image(source)
@@ -241,11 +241,11 @@ def test_the_result_is_a_picture_of_its_own() -> None:
 
 
 def test_draft_reads_a_large_jpeg_smaller_but_not_too_small() -> None:
-    data = pictures.encoded(pictures.gradient(800, 400), "JPEG", exif=pictures.exif(6))
+    data = sample_images.encoded(sample_images.gradient(800, 400), "JPEG", exif=sample_images.exif(6))
     assert read_image(data).size == (400, 800)
     assert read_image(data, draft=(100, 150)).size == (100, 200)
     assert read_image(data, draft=(300, 300)).size == (400, 800)
-    assert read_image(pictures.encoded(GRADIENT, "PNG"), draft=(1, 1)).size == GRADIENT.size
+    assert read_image(sample_images.encoded(GRADIENT, "PNG"), draft=(1, 1)).size == GRADIENT.size
 
 
 # -- refused ----------------------------------------------------------------------------------------------
@@ -263,14 +263,14 @@ def test_draft_reads_a_large_jpeg_smaller_but_not_too_small() -> None:
         (b"%PDF-1.7", "PDF"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x18ftypavif", "AVIF"),
-        (bytes(range(128, 256)), "no picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
-        (pictures.encoded(GRADIENT, "TIFF"), "local files only"),
-        (pictures.encoded(GRADIENT, "PNG")[:-30], "cut short"),
-        (pictures.encoded(GRADIENT, "JPEG")[:-30], "cut short"),
-        (pictures.png(30_000, 30_000), "900.0 megapixels"),
-        (pictures.png(100_000, 1), "cut it up"),
-        (pictures.png(0, 5), "cannot be decoded"),
+        (bytes(range(128, 256)), "no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
+        (sample_images.encoded(GRADIENT, "TIFF"), "local files only"),
+        (sample_images.encoded(GRADIENT, "PNG")[:-30], "cut short"),
+        (sample_images.encoded(GRADIENT, "JPEG")[:-30], "cut short"),
+        (sample_images.png(30_000, 30_000), "900.0 megapixels"),
+        (sample_images.png(100_000, 1), "cut it up"),
+        (sample_images.png(0, 5), "cannot be decoded"),
         ("/no/such/file.jpg", "no such file"),
         ("a\0b.jpg", "cannot be opened"),
         ("file:///etc/passwd", "only http and https"),
@@ -280,13 +280,13 @@ def test_draft_reads_a_large_jpeg_smaller_but_not_too_small() -> None:
         ("data:image/png", "comma"),
         ("data:,hello", "text"),
         (StringIO("text"), "mode 'rb'"),
-        (None, "not a picture"),
-        ({"path": "x.png"}, "not a picture"),
-        (7, "not a picture"),
+        (None, "not an image"),
+        ({"path": "x.png"}, "not an image"),
+        (7, "not an image"),
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_no_picture_says_so_in_one_line(source: object, words: str) -> None:
+def test_what_is_no_image_says_so_in_one_line(source: object, words: str) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(source)
     message = str(caught.value)
@@ -298,7 +298,7 @@ def test_what_is_no_picture_says_so_in_one_line(source: object, words: str) -> N
 def test_files_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
-    (tmp_path / "text.jpg").write_text("not a picture, just text")
+    (tmp_path / "text.jpg").write_text("not an image, just text")
     for path, words in (
         (tmp_path, "folder"),
         (tmp_path / "pipe", "pipe"),
@@ -311,7 +311,7 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
 
 
 def test_caps() -> None:
-    data = pictures.encoded(GRADIENT, "PNG")
+    data = sample_images.encoded(GRADIENT, "PNG")
     for source in (data, BytesIO(data), "data:;base64," + base64.b64encode(data).decode()):
         with pytest.raises(ImageError, match=f"{len(data) - 1} bytes that are read"):
             read_image(source, max_bytes=len(data) - 1)
@@ -373,13 +373,13 @@ def test_messages_name_the_input_and_hide_passwords() -> None:
 
 
 def test_metadata_bombs_never_reach_the_decoder() -> None:
-    bomb = pictures.exif_bomb()
-    plain = pictures.encoded(GRADIENT, "PNG")
-    chunks = pictures.png_chunk(b"eXIf", bomb) + pictures.png_chunk(b"iCCP", b"x\0\0" + bytes(1000))
+    bomb = sample_images.exif_bomb()
+    plain = sample_images.encoded(GRADIENT, "PNG")
+    chunks = sample_images.png_chunk(b"eXIf", bomb) + sample_images.png_chunk(b"iCCP", b"x\0\0" + bytes(1000))
     assert same(read_image(plain[:33] + chunks + plain[33:]), GRADIENT)
     stripped = metadata.bare(plain[:33] + chunks + plain[33:], "PNG").data
     assert stripped == plain
-    jpeg = pictures.encoded(GRADIENT, "JPEG")
+    jpeg = sample_images.encoded(GRADIENT, "JPEG")
     parts = [bomb[at : at + 60_000] for at in range(0, len(bomb), 60_000)]
     segments = b"".join(b"\xff\xe1" + (len(p) + 8).to_bytes(2) + b"Exif\0\0" + p for p in parts)
     assert same(read_image(jpeg[:2] + segments + jpeg[2:]), read_image(jpeg))
@@ -387,37 +387,37 @@ def test_metadata_bombs_never_reach_the_decoder() -> None:
 
 
 def test_files_of_too_many_parts_are_refused() -> None:
-    png, jpeg = pictures.encoded(GRADIENT, "PNG"), pictures.encoded(GRADIENT, "JPEG")
-    gif = pictures.encoded(GRADIENT.quantize(4), "GIF")
+    png, jpeg = sample_images.encoded(GRADIENT, "PNG"), sample_images.encoded(GRADIENT, "JPEG")
+    gif = sample_images.encoded(GRADIENT.quantize(4), "GIF")
     start = 13 + (3 << (gif[10] & 7) + 1)
     for data in (
-        png[:33] + pictures.png_chunk(b"tEXt", b"") * 100_000 + png[33:],
+        png[:33] + sample_images.png_chunk(b"tEXt", b"") * 100_000 + png[33:],
         jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:],
         gif[:start] + b"!\xfe\1a\0" * 400_000 + gif[start:],
     ):
-        with pytest.raises(ImageError, match="than any honest picture"):
+        with pytest.raises(ImageError, match="than any honest image"):
             read_image(data)
 
 
 def test_slow_decoders_are_kept_from_their_worst() -> None:
-    assert read_image(pictures.honest_files()["rle"]).size == (4, 2)
+    assert read_image(sample_images.honest_files()["rle"]).size == (4, 2)
     with pytest.raises(ImageError, match="run-length"):
-        read_image(pictures.rle_bmp(60_000, 30, b"\0\2\xff\xff" * 10))
+        read_image(sample_images.rle_bmp(60_000, 30, b"\0\2\xff\xff" * 10))
     with pytest.raises(ImageError, match="arithmetic"):
-        read_image(pictures.encoded(GRADIENT, "JPEG").replace(b"\xff\xc0", b"\xff\xc9"))
-    progressive = pictures.encoded(Image.new("L", (3000, 3000)), "JPEG", progressive=True)
+        read_image(sample_images.encoded(GRADIENT, "JPEG").replace(b"\xff\xc0", b"\xff\xc9"))
+    progressive = sample_images.encoded(Image.new("L", (3000, 3000)), "JPEG", progressive=True)
     last = progressive.rindex(b"\xff\xda")
     with pytest.raises(ImageError, match="scans"):
         read_image(progressive[:-2] + progressive[last:-2] * 70 + progressive[-2:])
 
 
-def test_broken_files_are_pictures_or_image_errors_and_leave_no_trace(tmp_path: Path) -> None:
+def test_broken_files_are_images_or_image_errors_and_leave_no_trace(tmp_path: Path) -> None:
     good = (EXAMPLES / "cat.png").read_bytes()
     before = read_image(good).tobytes()
     state = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     refused = 0
     path = tmp_path / "broken"
-    for number, (name, data) in enumerate(pictures.broken_files(40)):
+    for number, (name, data) in enumerate(sample_images.broken_files(40)):
         path.write_bytes(data)
         try:
             assert read_image(path).mode == "RGB", name
@@ -430,8 +430,8 @@ def test_broken_files_are_pictures_or_image_errors_and_leave_no_trace(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "gif", "bmp", "lzw"])
-def test_a_picture_cut_anywhere_in_its_pixels_raises(name: str, tmp_path: Path) -> None:
-    data = pictures.honest_files()[name]
+def test_a_image_cut_anywhere_in_its_pixels_raises(name: str, tmp_path: Path) -> None:
+    data = sample_images.honest_files()[name]
     path = tmp_path / "cut"
     path.write_bytes(data)
     whole = read_image(path)
@@ -445,7 +445,7 @@ def test_a_picture_cut_anywhere_in_its_pixels_raises(name: str, tmp_path: Path) 
 
 
 def test_threads_read_what_one_thread_reads(tmp_path: Path) -> None:
-    files = [data for name, data in pictures.broken_files(12) if not name.startswith("rle")]
+    files = [data for name, data in sample_images.broken_files(12) if not name.startswith("rle")]
     paths = [tmp_path / str(number) for number in range(len(files))]
     for path, data in zip(paths, files, strict=True):
         path.write_bytes(data)
@@ -477,26 +477,28 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 _LARGEST: dict[str, tuple[Callable[[], bytes], str]] = {
-    "rgba": (lambda: pictures.png(8000, 6000, bytes(32_001) * 6000, kind=6), "(8000, 6000)"),
-    "sixteen": (lambda: pictures.png(7000, 7000, bytes(14_001) * 7000, kind=0, bits=16), "(7000, 7000)"),
+    "rgba": (lambda: sample_images.png(8000, 6000, bytes(32_001) * 6000, kind=6), "(8000, 6000)"),
+    "sixteen": (lambda: sample_images.png(7000, 7000, bytes(14_001) * 7000, kind=0, bits=16), "(7000, 7000)"),
     "48 megapixels": (
-        lambda: pictures.encoded(Image.new("RGB", (8064, 6048)), "JPEG", exif=pictures.exif(6)),
+        lambda: sample_images.encoded(Image.new("RGB", (8064, 6048)), "JPEG", exif=sample_images.exif(6)),
         "(6048, 8064)",
     ),
     "progressive": (
-        lambda: pictures.encoded(Image.new("RGB", (8064, 6048)), "JPEG", progressive=True, subsampling=0),
+        lambda: sample_images.encoded(
+            Image.new("RGB", (8064, 6048)), "JPEG", progressive=True, subsampling=0
+        ),
         "(8064, 6048)",
     ),
     "cmyk": (
-        lambda: pictures.encoded(Image.new("CMYK", (7000, 7000)), "JPEG", progressive=True),
+        lambda: sample_images.encoded(Image.new("CMYK", (7000, 7000)), "JPEG", progressive=True),
         "ImageError",
     ),
     "webp": (
-        lambda: pictures.encoded(Image.new("RGBA", (5000, 5000)), "WEBP", lossless=True, method=0),
+        lambda: sample_images.encoded(Image.new("RGBA", (5000, 5000)), "WEBP", lossless=True, method=0),
         "(5000, 5000)",
     ),
     "large webp": (
-        lambda: pictures.encoded(Image.new("RGBA", (6000, 6000)), "WEBP", lossless=True, method=0),
+        lambda: sample_images.encoded(Image.new("RGBA", (6000, 6000)), "WEBP", lossless=True, method=0),
         "ImageError",
     ),
 }
@@ -504,7 +506,7 @@ _LARGEST: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("name", _LARGEST)
-def test_memory_of_the_largest_pictures_stays_below_600_mb(name: str) -> None:
+def test_memory_of_the_largest_images_stays_below_600_mb(name: str) -> None:
     make, answer = _LARGEST[name]
     done = subprocess.run(
         [sys.executable, "-c", _PEAK], input=make(), capture_output=True, timeout=60, check=True

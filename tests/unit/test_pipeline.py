@@ -14,7 +14,7 @@ import vit_pipeline
 from vit_pipeline import Prediction, ViTPipeline, predict
 from vit_pipeline.errors import ArgumentError, CheckpointError, ImageError, ModelNameError
 
-PHOTOS = Path(__file__).parent.parent / "examples"
+PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = ["cat.png", "coffee.png", "rocket.jpg", "astronaut.png"]
 
 
@@ -84,8 +84,8 @@ def test_lists_keep_their_order_whatever_the_batch_size(demo: ViTPipeline) -> No
     assert isinstance(demo((paths[0],)), list)
 
 
-def test_one_bad_picture_does_not_lose_the_others(demo: ViTPipeline, tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+def test_one_bad_image_does_not_lose_the_others(demo: ViTPipeline, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"not an image")
     inputs = [PHOTOS / "cat.png", tmp_path / "bad.jpg", tmp_path / "none.png", PHOTOS / "rocket.jpg"]
     results = demo(inputs, on_error="return", batch_size=2)
     assert [type(result) for result in results] == [Prediction, ImageError, ImageError, Prediction]
@@ -131,7 +131,7 @@ def test_features_are_what_the_head_sees(demo: ViTPipeline) -> None:
     for wrong in ({"pool": "max"}, {"batch_size": 0}):
         with pytest.raises(ArgumentError):
             demo.features(paths, **wrong)
-    with pytest.raises(ArgumentError, match="no pictures"):
+    with pytest.raises(ArgumentError, match="no images"):
         demo.features([])
 
 

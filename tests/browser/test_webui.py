@@ -47,7 +47,7 @@ def call(url: str, endpoint: str, *data: Any) -> tuple[str, Any]:
     return event, json.loads(rest.partition("data: ")[2])
 
 
-def picture(path: str, name: str = "cat.png") -> dict[str, Any]:
+def sent(path: str, name: str = "cat.png") -> dict[str, Any]:
     return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -73,7 +73,7 @@ def test_health(web: WebUI) -> None:
 
 
 def test_classify_is_predict(web: WebUI) -> None:
-    event, (answer,) = call(web.url, "classify", picture(upload(web.url, CAT.read_bytes())), "", 3, "")
+    event, (answer,) = call(web.url, "classify", sent(upload(web.url, CAT.read_bytes())), "", 3, "")
     assert event == "complete"
     assert answer == predict(CAT, "demo", top_k=3).to_dict() | {"source": "cat.png"}
 
@@ -115,7 +115,7 @@ def test_structure_of_a_model_in_both_languages(web: WebUI) -> None:
 
 def test_a_url_is_fetched_by_our_own_code(web: WebUI, photo_server: str) -> None:
     url = f"{photo_server}/cat.png"
-    for image, box in ((None, url), (picture(url), "")):  # as handle_file(url) sends it
+    for image, box in ((None, url), (sent(url), "")):  # as handle_file(url) sends it
         event, (answer,) = call(web.url, "classify", image, box, 1, "")
         assert event == "complete"
         assert answer["label"] == "cat"
@@ -149,7 +149,7 @@ def test_urls_of_private_addresses_are_refused_by_default(plain: WebUI, photo_se
 @pytest.mark.parametrize("as_url", [True, False])
 def test_gradio_itself_fetches_nothing(plain: WebUI, photo_server: str, as_url: bool) -> None:
     target = f"{photo_server}/cat.png"
-    file = picture(target) | ({"url": target} if as_url else {})
+    file = sent(target) | ({"url": target} if as_url else {})
     event, why = call(plain.url, "classify", file, "", 1, "")
     assert event == "error"
     assert "This address is not allowed." in why["error"]
@@ -162,9 +162,9 @@ def test_gradio_itself_fetches_nothing(plain: WebUI, photo_server: str, as_url: 
 
 def test_files_that_were_not_uploaded_are_not_read(web: WebUI) -> None:
     for path in (str(CAT), "/etc/passwd", "../../etc/passwd", str(ROOT / "README.md"), "README.md"):
-        event, why = call(web.url, "classify", picture(path), "", 1, "")
+        event, why = call(web.url, "classify", sent(path), "", 1, "")
         assert event == "error", path
-        for smuggled in (("", picture(path), "module"), (picture(path), "en", "module")):
+        for smuggled in (("", sent(path), "module"), (sent(path), "en", "module")):
             event, why = call(web.url, "structure", *smuggled)
             assert event == "error", path
             assert "vit-pipeline-" not in str(why), "where a copy of the file might be"
@@ -232,10 +232,10 @@ def test_an_upload_can_be_seen_by_its_path_only(web: WebUI) -> None:
         ("bomb.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0"),
     ],
 )
-def test_what_is_no_picture_gets_a_sentence(web: WebUI, name: str, content: bytes) -> None:
-    event, why = call(web.url, "classify", picture(upload(web.url, content, name), name), "", 1, "")
+def test_what_is_no_image_gets_a_sentence(web: WebUI, name: str, content: bytes) -> None:
+    event, why = call(web.url, "classify", sent(upload(web.url, content, name), name), "", 1, "")
     assert event == "error"
-    assert why["error"].startswith("This picture could not be read."), why
+    assert why["error"].startswith("This image could not be read."), why
     assert name in why["error"]
     assert "/tmp" not in why["error"]
 
@@ -266,7 +266,7 @@ def test_uploads_that_are_too_large_are_refused(web: WebUI) -> None:
 
 def test_models_that_are_not_allowed_are_refused(web: WebUI) -> None:
     for name in ("someone/else", "/etc", "./examples", "../"):
-        event, why = call(web.url, "classify", picture(upload(web.url, CAT.read_bytes())), "", 1, name)
+        event, why = call(web.url, "classify", sent(upload(web.url, CAT.read_bytes())), "", 1, name)
         assert event == "error"
         assert "The owner of this server allows: vit-base, vit-small, demo" in why["error"]
 
@@ -275,10 +275,10 @@ def test_a_crowd_gets_right_answers_or_busy(plain: WebUI) -> None:
     """A few seconds of benchmarks/webui_load.py, which does it for longer."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        from webui_load import Load, expected, pictures
+        from webui_load import Load, expected, images
     finally:
         sys.path.pop(0)
-    images = pictures()
+    images = images()
     load = Load(plain.url, images, expected(images, "demo"))
     load.run(clients=24, seconds=3)
     assert load.problems == []

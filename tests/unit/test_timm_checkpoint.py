@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from make_timm import formula_picture, timm_config, timm_shapes, timm_state, write_timm
+from make_timm import formula_image, timm_config, timm_shapes, timm_state, write_timm
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -34,9 +34,9 @@ from vit_pipeline.checkpoints.timm_config import read_timm_config
 from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, resize_and_crop, to_processor_config
 from vit_pipeline.errors import CheckpointError, ImageError
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MINI = GOLDEN / "timm_vit_small_mini"
-PHOTOS = sorted((Path(__file__).parent.parent / "examples").glob("*.[pj][np]g"))
+PHOTOS = sorted((Path(__file__).parents[2] / "examples").glob("*.[pj][np]g"))
 REFERENCE = json.loads((GOLDEN / "timm_reference.json").read_text(encoding="utf-8"))
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 48}
 
@@ -84,10 +84,10 @@ def refused(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> str:
     return message
 
 
-def crop(processor: Any, picture: Image.Image) -> np.ndarray:
-    """The 8-bit picture (H, W, 3) that the model would see."""
+def crop(processor: Any, image: Image.Image) -> np.ndarray:
+    """The 8-bit image (H, W, 3) that the model would see."""
     options = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
-    pixels = processor(picture, **options).pixel_values[0]
+    pixels = processor(image, **options).pixel_values[0]
     assert pixels.dtype == np.uint8
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
@@ -117,9 +117,9 @@ def test_photos_crops_logits_and_features_are_timms() -> None:
 def test_logits_of_other_architectures_are_timms(case: dict[str, Any], tmp_path: Path) -> None:
     folder = write_timm(tmp_path / "x", timm_config(case["architecture"], **case["model_args"]))
     model, processor = load(folder)
-    picture = formula_picture(*REFERENCE["logits_picture"])
+    image = formula_image(*REFERENCE["logits_image"])
     with torch.inference_mode():
-        logits = model(processor(picture, return_tensors="pt").pixel_values).logits[0]
+        logits = model(processor(image, return_tensors="pt").pixel_values).logits[0]
     assert (logits - torch.tensor(case["logits"])).abs().max() < 1e-5
 
 
@@ -131,23 +131,23 @@ def recipe(size: int, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("case", REFERENCE["crops"], ids=lambda c: "-".join(map(str, list(c.values())[:5])))
 def test_crops_are_timms(case: dict[str, Any]) -> None:
     config = recipe(case["size"], **{k: case[k] for k in ("crop_pct", "crop_mode", "interpolation")})
-    pixels = crop(TimmImageProcessor(**to_processor_config(config, "X")), formula_picture(*case["picture"]))
+    pixels = crop(TimmImageProcessor(**to_processor_config(config, "X")), formula_image(*case["image"]))
     newer = int(PIL.__version__.split(".")[0]) >= 13  # its order of the two passes of a resize is another
     expected = case.get("sha256_pillow13", case["sha256"]) if newer else case["sha256"]
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == expected
 
 
-def by_hand(picture: Image.Image, size: int, crop_pct: float, mode: str) -> np.ndarray:
+def by_hand(image: Image.Image, size: int, crop_pct: float, mode: str) -> np.ndarray:
     """timm's evaluation transform, from its description alone: resize, pad with black, crop."""
     edge = math.floor(size / crop_pct)
-    width, height = picture.size
+    width, height = image.size
     if mode == "squash":
         width, height = edge, edge
     elif width <= height:
         width, height = edge, int(edge * height / width)
     else:
         width, height = int(edge * width / height), edge
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     for axis, length in ((0, height), (1, width)):
         lack = max(size - length, 0)
         pads = [(0, 0)] * 3
@@ -165,10 +165,8 @@ def test_crops_of_many_sizes(crop_pct: float, mode: str) -> None:
     config = recipe(224, crop_pct=crop_pct, crop_mode=mode)
     processor = TimmImageProcessor(**to_processor_config(config, "X"))
     for width, height in ((225, 301), (226, 233), (227, 511), (228, 228), (40, 31), (7, 5), (3, 41)):
-        for picture in (formula_picture(width, height), formula_picture(height, width)):
-            assert np.array_equal(crop(processor, picture), by_hand(picture, 224, crop_pct, mode)), (
-                picture.size
-            )
+        for image in (formula_image(width, height), formula_image(height, width)):
+            assert np.array_equal(crop(processor, image), by_hand(image, 224, crop_pct, mode)), image.size
 
 
 def test_all_256_levels_are_normalised_as_by_torch() -> None:

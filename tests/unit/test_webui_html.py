@@ -1,4 +1,4 @@
-"""The pieces of the page: what others wrote is escaped, numbers are honest, pictures are what was seen."""
+"""The pieces of the page: what others wrote is escaped, numbers are honest, images are what was seen."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_answer_says_all_there_is() -> None:
     for part in ("Predicted class:  tabby, tabby cat", "75.0% sure", "<0.1%", "640×480 pixels", "250 ms"):
         assert part in text.replace("&lt;", "<")
     assert "8×8 patches of 4×4" in text
-    assert "with 2 other waiting pictures" in text
+    assert "with 2 other waiting images" in text
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_cells_of_the_csv_are_no_formulas() -> None:
     assert lines[2] == "b.png,,,,,'-no"
 
 
-def test_the_seen_picture_is_what_the_model_saw() -> None:
+def test_the_seen_image_is_what_the_model_saw() -> None:
     pipe = ViTPipeline.from_pretrained("demo", device="cpu")
     pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(pixels.numpy())
-    seen = html.seen_picture(pipe, pipe.preprocess(image))
+    seen = html.seen_image(pipe, pipe.preprocess(image))
     assert np.array_equal(np.asarray(seen), np.asarray(image))
     again = Image.open(BytesIO(base64.b64decode(html.data_url(seen).partition(",")[2])))
     assert np.array_equal(np.asarray(again), np.asarray(image))
@@ -100,7 +100,7 @@ def test_sessions_are_bounded() -> None:
 
 def test_old_uploads_are_deleted_and_the_oldest_of_too_many(tmp_path: Path) -> None:
     for number, age in enumerate((5000, 300, 200, 100)):
-        path = tmp_path / str(number) / "picture.png"
+        path = tmp_path / str(number) / "image.png"
         path.parent.mkdir()
         path.write_bytes(bytes(100))
         os.utime(path, (time.time() - age,) * 2)

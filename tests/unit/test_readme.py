@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_timm import formula_picture, timm_config
+from make_timm import formula_image, timm_config
 from PIL import Image
 from transformers import ViTImageProcessorPil
 
@@ -33,22 +33,22 @@ SQUASH = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}
 )
 def test_equal_to_the_processor_alone(processor: ViTImageProcessorPil) -> None:
     for width, height in SIZES:
-        image = formula_picture(width, height)
+        image = formula_image(width, height)
         expected = processor(images=image, return_tensors="pt").pixel_values[0]
         assert torch.equal(to_pixel_values(processor, image), expected)
 
 
-def test_what_cannot_be_resized_names_the_picture() -> None:
+def test_what_cannot_be_resized_names_the_image() -> None:
     processor = TimmImageProcessor(**to_processor_config(timm_config("vit_tiny_patch16_224"), "it"))
-    with pytest.raises(ImageError, match=r"long\.png: a picture of 60000×1 pixels is too long"):
+    with pytest.raises(ImageError, match=r"long\.png: an image of 60000×1 pixels is too long"):
         to_pixel_values(processor, Image.new("RGB", (60_000, 1)), "long.png")
     edge = ViTImageProcessorPil(size={"shortest_edge": 40}, **SQUASH)
     with pytest.raises(ImageError, match="too long and narrow"):
         to_pixel_values(edge, Image.new("RGB", (1, 200_000)))
 
 
-def test_a_picture_that_cannot_be_resized_does_not_lose_the_others() -> None:
-    pipe = ViTPipeline.from_pretrained(Path(__file__).parent / "golden" / "timm_vit_small_mini")
+def test_a_image_that_cannot_be_resized_does_not_lose_the_others() -> None:
+    pipe = ViTPipeline.from_pretrained(Path(__file__).parents[1] / "golden" / "timm_vit_small_mini")
     image = Image.new("RGB", (300, 200), "red")
     results = pipe([image, Image.new("RGB", (60_000, 1)), image], on_error="return")
     assert isinstance(results[1], ImageError)

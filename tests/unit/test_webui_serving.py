@@ -32,8 +32,8 @@ def worker() -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
@@ -66,31 +66,29 @@ def results(futures: list[Future[Answer]]) -> list[Answer]:
     return [future.result(30) for future in futures]
 
 
-def test_one_picture_gets_just_what_predict_says(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path]
-) -> None:
-    answer = worker.submit(demo, pictures[0], name="mine.png", top_k=3, keep=True).result(30)
-    alone = demo(pictures[0], 3)
+def test_one_image_gets_just_what_predict_says(demo: ViTPipeline, worker: Worker, images: list[Path]) -> None:
+    answer = worker.submit(demo, images[0], name="mine.png", top_k=3, keep=True).result(30)
+    alone = demo(images[0], 3)
     assert answer.prediction.to_dict() == alone.to_dict() | {"source": "mine.png"}
     assert answer.batch == 1
     assert set(answer.seconds) == {"read", "preprocess", "forward", "postprocess"}
     assert answer.image is not None
     assert answer.image.size == (60, 50)
     assert answer.pixel_values is not None
-    assert torch.equal(answer.pixel_values, demo.preprocess(demo.read(pictures[0])))
+    assert torch.equal(answer.pixel_values, demo.preprocess(demo.read(images[0])))
 
 
-def test_pictures_that_wait_are_put_together_and_keep_their_answers(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path]
+def test_images_that_wait_are_put_together_and_keep_their_answers(
+    demo: ViTPipeline, worker: Worker, images: list[Path]
 ) -> None:
     gate = Gate(demo)
     futures = []
-    for number, path in enumerate(pictures):
+    for number, path in enumerate(images):
         futures.append(worker.submit(gate, path, name=path.name, top_k=1 + number % 3))  # type: ignore[arg-type]
         assert gate.entered.wait(30)
-    wait_until_prepared(worker, len(pictures) - 1)
+    wait_until_prepared(worker, len(images) - 1)
     gate.open.set()
-    for number, (path, answer) in enumerate(zip(pictures, results(futures), strict=True)):
+    for number, (path, answer) in enumerate(zip(images, results(futures), strict=True)):
         alone = demo(path, 1 + number % 3)
         assert answer.prediction.source == path.name
         assert [entry.label for entry in answer.prediction.top] == [entry.label for entry in alone.top]
@@ -100,39 +98,39 @@ def test_pictures_that_wait_are_put_together_and_keep_their_answers(
 
 
 def test_models_are_not_mixed_in_a_batch(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path], tmp_path: Path
+    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
 ) -> None:
     tiny = ViTPipeline.from_pretrained(make_checkpoint(tmp_path / "tiny"), device="cpu")
     gates = [Gate(demo), Gate(tiny)]
     futures = []
-    for number, path in enumerate(pictures):
+    for number, path in enumerate(images):
         futures.append(worker.submit(gates[number % 2], path))  # type: ignore[arg-type]
         assert gates[0].entered.wait(30)
-    wait_until_prepared(worker, len(pictures) - 1)
+    wait_until_prepared(worker, len(images) - 1)
     for gate in gates:
         gate.open.set()
     answers = results(futures)
-    for number, (path, answer) in enumerate(zip(pictures, answers, strict=True)):
+    for number, (path, answer) in enumerate(zip(images, answers, strict=True)):
         alone = (demo, tiny)[number % 2](path)
         assert (answer.prediction.model, answer.prediction.label) == (alone.model, alone.label)
 
 
 def test_one_too_many_is_refused_at_once_and_the_next_one_is_not(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path]
+    demo: ViTPipeline, worker: Worker, images: list[Path]
 ) -> None:
     gate = Gate(demo)
-    futures = [worker.submit(gate, pictures[n % 12]) for n in range(16)]  # type: ignore[arg-type]
+    futures = [worker.submit(gate, images[n % 12]) for n in range(16)]  # type: ignore[arg-type]
     with pytest.raises(Busy, match="try again"):
-        worker.submit(demo, pictures[0])
+        worker.submit(demo, images[0])
     assert worker.unfinished == 16
     gate.open.set()
     results(futures)
-    assert worker.submit(demo, pictures[0]).result(30).prediction.label == demo(pictures[0]).label
+    assert worker.submit(demo, images[0]).result(30).prediction.label == demo(images[0]).label
     assert worker.unfinished == 0
 
 
-def test_urls_that_hang_take_no_places_of_pictures(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path]
+def test_urls_that_hang_take_no_places_of_images(
+    demo: ViTPipeline, worker: Worker, images: list[Path]
 ) -> None:
     waiting = threading.Event()
 
@@ -148,50 +146,50 @@ def test_urls_that_hang_take_no_places_of_pictures(
     futures = [worker.submit(slow, f"http://example.com/{n}") for n in range(8)]  # type: ignore[arg-type]
     with pytest.raises(Busy):
         worker.submit(slow, "http://example.com/9")  # type: ignore[arg-type]
-    assert worker.submit(slow, pictures[0]).result(30).prediction.label == demo(pictures[0]).label  # type: ignore[arg-type]
+    assert worker.submit(slow, images[0]).result(30).prediction.label == demo(images[0]).label  # type: ignore[arg-type]
     waiting.set()
     for future in futures:
         with pytest.raises(ImageError, match="too slow"):
             future.result(30)
 
 
-def test_a_bad_picture_fails_alone(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path], tmp_path: Path
+def test_a_bad_image_fails_alone(
+    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
 ) -> None:
     bad = tmp_path / "page.html"
     bad.write_text("<html>")
-    futures = [worker.submit(demo, path, name=path.name) for path in (pictures[0], bad, pictures[1])]
+    futures = [worker.submit(demo, path, name=path.name) for path in (images[0], bad, images[1])]
     with pytest.raises(ImageError, match=r"page\.html") as caught:
         futures[1].result(30)
     assert str(tmp_path) not in str(caught.value)
-    assert futures[0].result(30).prediction.label == demo(pictures[0]).label
-    assert futures[2].result(30).prediction.label == demo(pictures[1]).label
+    assert futures[0].result(30).prediction.label == demo(images[0]).label
+    assert futures[2].result(30).prediction.label == demo(images[1]).label
     gone = worker.submit(demo, tmp_path / "gone.png", name="gone.png")
     with pytest.raises(ImageError, match="upload is gone"):
         gone.result(30)
     assert worker.unfinished == 0
 
 
-def test_an_upload_is_a_strangers_picture(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path], tmp_path: Path
+def test_an_upload_is_a_strangers_image(
+    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
 ) -> None:
-    path = tmp_path / "picture.png"
-    Image.open(pictures[0]).save(path, "TIFF")  # read from local files only, whatever they are called
+    path = tmp_path / "image.png"
+    Image.open(images[0]).save(path, "TIFF")  # read from local files only, whatever they are called
     demo.read(path)
     with pytest.raises(ImageError):
-        worker.submit(demo, path, name="picture.png").result(30)
+        worker.submit(demo, path, name="image.png").result(30)
 
 
 def test_a_failing_forward_pass_fails_its_batch_and_nothing_else(
-    demo: ViTPipeline, worker: Worker, pictures: list[Path]
+    demo: ViTPipeline, worker: Worker, images: list[Path]
 ) -> None:
     class Broken(Gate):
         def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("out of something")
 
     with pytest.raises(RuntimeError, match="out of something"):
-        worker.submit(Broken(demo), pictures[0]).result(30)  # type: ignore[arg-type]
-    assert worker.submit(demo, pictures[0]).result(30).prediction.label == demo(pictures[0]).label
+        worker.submit(Broken(demo), images[0]).result(30)  # type: ignore[arg-type]
+    assert worker.submit(demo, images[0]).result(30).prediction.label == demo(images[0]).label
 
 
 def test_the_pool_loads_what_is_allowed_and_keeps_what_works(
@@ -230,9 +228,9 @@ def test_the_pool_forgets_the_model_that_was_not_used_for_longest(tmp_path: Path
 
 
 def wait_until_prepared(worker: Worker, count: int) -> None:
-    """Until so many pictures wait for the model thread."""
+    """Until so many images wait for the model thread."""
     for _ in range(3000):
         if worker._ready.qsize() >= count:
             return
         threading.Event().wait(0.01)
-    raise AssertionError(f"{worker._ready.qsize()} of {count} pictures were prepared")
+    raise AssertionError(f"{worker._ready.qsize()} of {count} images were prepared")

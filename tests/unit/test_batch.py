@@ -31,7 +31,7 @@ from vit_pipeline.errors import (
     VitPipelineError,
 )
 
-PHOTOS = Path(__file__).parent.parent / "examples"
+PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = ["cat.png", "coffee.png", "rocket.jpg", "astronaut.png"]
 
 
@@ -42,8 +42,8 @@ def demo() -> ViTPipeline:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 different pictures, some in a subfolder, and 5 bad files, in one order only."""
-    top = tmp_path_factory.mktemp("pictures")
+    """40 different images, some in a subfolder, and 5 bad files, in one order only."""
+    top = tmp_path_factory.mktemp("images")
     (top / "more").mkdir()
     photos = [Image.open(PHOTOS / name).convert("RGB") for name in NAMES]
     for number in range(40):
@@ -52,12 +52,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         piece = photo.crop((left, upper, left + 150 + number, upper + 120))
         piece.save(top / ("more" if number % 5 == 2 else "") / f"{number:02}.{('png', 'jpg')[number % 2]}")
     (top / "03.empty.jpg").write_bytes(b"")
-    (top / "04.text.png").write_bytes(b"not a picture")
+    (top / "04.text.png").write_bytes(b"not an image")
     (top / "05.cut.jpg").write_bytes((top / "01.jpg").read_bytes()[:900])
     (top / "06.page.gif").write_bytes(b"<!doctype html><html></html>")
     (top / "07.link.jpg").symlink_to(top / "nowhere.jpg")
     (top / ".hidden.jpg").write_bytes(b"")
-    (top / "notes.md").write_text("no picture")
+    (top / "notes.md").write_text("no image")
     return top
 
 
@@ -88,7 +88,7 @@ def test_a_stream_says_what_one_by_one_says(demo: ViTPipeline, folder: Path, bat
     assert_same(list(demo.stream(paths, batch_size)), alone)
 
 
-def test_a_stream_takes_every_kind_of_picture(demo: ViTPipeline) -> None:
+def test_a_stream_takes_every_kind_of_image(demo: ViTPipeline) -> None:
     path = PHOTOS / "cat.png"
     image = Image.open(path).convert("RGB")
     kinds = [str(path), path, path.read_bytes(), image, 17, path]
@@ -162,7 +162,7 @@ def half() -> ViTPipeline:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_no_picture_depends_on_the_others_in_its_batch(
+def test_no_image_depends_on_the_others_in_its_batch(
     demo: ViTPipeline, half: ViTPipeline, dtype: str
 ) -> None:
     """This is what makes a run that goes on equal to the bit."""
@@ -269,7 +269,7 @@ def test_lists_patterns_and_stdin(demo: ViTPipeline, tmp_path: Path) -> None:
         *("ImageError", "ImageError"),
     ]
     assert found[7]["source"] == str(tmp_path / "empty")
-    assert "no pictures" in found[7]["error"]["message"]
+    assert "no images" in found[7]["error"]["message"]
     assert summary.errors == 3
     again = classify_folder(sources, output, demo, stdin=[f"{rocket}\n".encode()])
     assert (again.images, again.classified) == (9, 0)
@@ -323,7 +323,7 @@ def test_a_run_goes_on_where_it_was_stopped(
 def test_a_run_cut_anywhere_ends_in_the_same_bytes(
     demo: ViTPipeline, half: ViTPipeline, folder: Path, tmp_path: Path, dtype: str
 ) -> None:
-    """Also within a batch, where bad files and pictures that were read before change its shape."""
+    """Also within a batch, where bad files and images that were read before change its shape."""
     pipe = demo if dtype == "float32" else half
     output = tmp_path / "r.jsonl"
     classify_folder(folder, output, pipe)
@@ -372,37 +372,37 @@ def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path) -> None:
 
 
 def test_errors_are_read_again(demo: ViTPipeline, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(10):
-        Image.new("RGB", (40, 30), (25 * number, 0, 90)).save(pictures / f"{number}.png")
+        Image.new("RGB", (40, 30), (25 * number, 0, 90)).save(images / f"{number}.png")
     for number in (2, 3, 8):
-        (pictures / f"{number}.png").rename(pictures / f"{number}.good")
-        (pictures / f"{number}.png").write_bytes(b"")
+        (images / f"{number}.png").rename(images / f"{number}.good")
+        (images / f"{number}.png").write_bytes(b"")
     output = tmp_path / "r.jsonl"
-    first = classify_folder(pictures, output, demo, batch_size=2)
+    first = classify_folder(images, output, demo, batch_size=2)
     before = records(output)
     assert [number for number, record in enumerate(before) if "error" in record] == [2, 3, 8]
-    assert classify_folder(pictures, output, demo, batch_size=2).classified == 0
+    assert classify_folder(images, output, demo, batch_size=2).classified == 0
 
-    (pictures / "2.good").replace(pictures / "2.png")
-    (pictures / "8.good").replace(pictures / "8.png")
-    Image.new("RGB", (40, 30)).save(pictures / "new.png")
+    (images / "2.good").replace(images / "2.png")
+    (images / "8.good").replace(images / "8.png")
+    Image.new("RGB", (40, 30)).save(images / "new.png")
     stop = threading.Event()
     stopped = classify_folder(
-        pictures, output, demo, batch_size=2, retry_errors=True, stop=stop, progress=lambda s: stop.set()
+        images, output, demo, batch_size=2, retry_errors=True, stop=stop, progress=lambda s: stop.set()
     )
     assert stopped.interrupted
     assert records(output) == before
-    second = classify_folder(pictures, output, demo, batch_size=2, retry_errors=True)
+    second = classify_folder(images, output, demo, batch_size=2, retry_errors=True)
     after = records(output)
     assert [number for number, record in enumerate(after) if "error" in record] == [3]
     assert [r for n, r in enumerate(after) if n in (0, 1, 4, 5, 6, 7, 9)] == [
         r for n, r in enumerate(before) if n in (0, 1, 4, 5, 6, 7, 9)
     ]
-    assert after[2]["score"] == pytest.approx(demo(pictures / "2.png").score, abs=1e-6)
+    assert after[2]["score"] == pytest.approx(demo(images / "2.png").score, abs=1e-6)
     assert (first.errors, second.errors, second.images, second.classified) == (3, 1, 11, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "r.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "r.jsonl"]
 
 
 def test_results_are_not_mixed(demo: ViTPipeline, half: ViTPipeline, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from make_timm import timm_config, write_timm
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 REPO = "AI-ModelScope/vit-base-patch16-224"
 # put before everything else: no connection leaves this machine
 GUARD = """
@@ -64,14 +64,14 @@ def codes(notebook: NotebookNode) -> dict[str, NotebookNode]:
 
 
 def texts(cell: NotebookNode) -> str:
-    """What a cell says; pictures as their number, since their pixels depend on the fonts."""
-    parts, pictures = [], 0
+    """What a cell says; images as their number, since their pixels depend on the fonts."""
+    parts, images = [], 0
     for output in cell.outputs:
         data = output.get("data", {})
         parts.append(output.get("text", data.get("text/markdown", data.get("text/plain", ""))))
-        pictures += "image/png" in data
+        images += "image/png" in data
     text = re.sub(r"<PIL\.\S+ image .*?>|<Figure size .*?>", "", "\n".join(parts))
-    return f"{text}\n{pictures} pictures"
+    return f"{text}\n{images} images"
 
 
 def assert_same(now: str, then: str, where: str) -> None:

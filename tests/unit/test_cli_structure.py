@@ -8,7 +8,7 @@ from conftest import Run
 from hub_server import HubServer
 from tiny import change_json, make_checkpoint
 
-PHOTO = Path(__file__).parent.parent / "examples" / "cat.png"
+PHOTO = Path(__file__).parents[2] / "examples" / "cat.png"
 
 
 def test_vit_base_offline_before_anything_is_downloaded(hub: HubServer, run: Run) -> None:

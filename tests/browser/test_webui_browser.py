@@ -84,7 +84,7 @@ class Visitor:
         return self.page
 
     def answer(self, name: str) -> str:
-        """The predicted class once the answer for this picture is there."""
+        """The predicted class once the answer for this image is there."""
         self.page.wait_for_selector(f"#answer .vp-note:has-text('{name}')")
         return str(self.page.inner_text("#answer .vp-class"))
 
@@ -114,11 +114,11 @@ def web() -> WebUI:
     return shared()
 
 
-def test_a_picture_is_classified_and_shown(web: WebUI, visit: Any) -> None:
+def test_a_image_is_classified_and_shown(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
-    assert "choose a picture" in page.inner_text("#answer")
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+    assert "choose an image" in page.inner_text("#answer")
+    page.locator("#image input[type=file]").set_input_files(CAT)
     expected = predict(CAT, "demo")
     assert visitor.answer("cat.png") == f"Predicted class:\n{expected.label}"
     assert page.text_content("#answer .vp-class") == str(expected)
@@ -141,19 +141,19 @@ def test_a_picture_is_classified_and_shown(web: WebUI, visit: Any) -> None:
 
 def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url, permissions=["camera"])
-    page, picture = visitor.page, base64.b64encode(CAT.read_bytes()).decode()
-    page.evaluate(GIVE_FILE, ["drop", "#picture button", "dropped.png", picture])
+    page, image = visitor.page, base64.b64encode(CAT.read_bytes()).decode()
+    page.evaluate(GIVE_FILE, ["drop", "#image button", "dropped.png", image])
     assert visitor.answer("dropped.png").endswith("cat")
-    page.evaluate(GIVE_FILE, ["paste", "body", "pasted.png", picture])
+    page.evaluate(GIVE_FILE, ["paste", "body", "pasted.png", image])
     assert visitor.answer("pasted.png").endswith("cat")
     page.locator("#examples button").nth(1).click()
     visitor.page.wait_for_function("document.querySelector('#answer').innerText.includes('cat.png')")
-    page.click("#picture [aria-label='Remove Image']")
-    page.click("#picture [aria-label='Capture from camera']")
-    page.click("#picture :text('Click to Access Webcam')")
-    page.wait_for_function("document.querySelector('#picture video')?.videoWidth > 0")
+    page.click("#image [aria-label='Remove Image']")
+    page.click("#image [aria-label='Capture from camera']")
+    page.click("#image :text('Click to Access Webcam')")
+    page.wait_for_function("document.querySelector('#image video')?.videoWidth > 0")
     page.wait_for_timeout(300)
-    page.click("#picture [aria-label='capture photo']")
+    page.click("#image [aria-label='capture photo']")
     page.wait_for_function("document.querySelector('#answer .vp-note').innerText.match(/webcam|image|blob/)")
 
 
@@ -168,22 +168,20 @@ def test_a_url_is_classified(web: WebUI, visit: Any, photo_server: str) -> None:
     page.wait_for_selector("#answer [role=alert]:has-text('This address is not allowed.')")
 
 
-def test_garbage_gets_a_sentence_and_the_next_picture_an_answer(
-    web: WebUI, visit: Any, tmp_path: Path
-) -> None:
+def test_garbage_gets_a_sentence_and_the_next_image_an_answer(web: WebUI, visit: Any, tmp_path: Path) -> None:
     visitor = visit(web.url)
     page = visitor.page
     for name, content in (("cut.png", CAT.read_bytes()[:3000]), ("page.png", b"<html><b>hi</b>")):
         (tmp_path / name).write_bytes(content)
-        page.locator("#picture input[type=file]").set_input_files(tmp_path / name)
+        page.locator("#image input[type=file]").set_input_files(tmp_path / name)
         page.wait_for_selector(f"#answer [role=alert]:has-text('{name}')")
-        assert "This picture could not be read." in page.inner_text("#answer")
-        visitor.errors.clear()  # the browser says itself that it cannot show such a picture
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+        assert "This image could not be read." in page.inner_text("#answer")
+        visitor.errors.clear()  # the browser says itself that it cannot show such an image
+    page.locator("#image input[type=file]").set_input_files(CAT)
     assert visitor.answer("cat.png").endswith("cat")
 
 
-def test_several_pictures_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_path: Path) -> None:
+def test_several_images_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_path: Path) -> None:
     evil = tmp_path / "=1+<b>x.png"
     evil.write_bytes(CAT.read_bytes())
     page = visit(web.url).page
@@ -193,9 +191,9 @@ def test_several_pictures_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_pat
     page.wait_for_selector("#files :text('rocket')")
     page.click("#classify-all")
     page.wait_for_selector("#results .vp-table")
-    assert "3 of 4 pictures classified" in page.inner_text("#results")
+    assert "3 of 4 images classified" in page.inner_text("#results")
     assert page.locator("#results tbody tr").count() == 4
-    assert "text, not a picture" in page.inner_text("#results .vp-bad")
+    assert "text, not an image" in page.inner_text("#results .vp-bad")
     with page.expect_download() as download:
         page.click("#results a[download]")
     lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
@@ -209,7 +207,7 @@ def test_several_pictures_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_pat
 def test_the_language_can_be_switched_and_the_answer_stays(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url, locale="en-GB")
     page = visitor.page
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+    page.locator("#image input[type=file]").set_input_files(CAT)
     visitor.answer("cat.png")
     page.click("#language")
     page.wait_for_selector("#classify-button:has-text('分类')")
@@ -229,7 +227,7 @@ def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
     names |= {"airplane", "automobile", "demo", "vit-base", "vit-small", "cpu", "float32", "cat.png", ".png"}
     names |= {"https://…/cat.jpg", "Switch to English"}
     found = set(page.evaluate(LATIN))
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+    page.locator("#image input[type=file]").set_input_files(CAT)
     visitor.answer("cat.png")
     page.click("#several button")
     page.locator("#files input[type=file]").set_input_files([CAT])
@@ -246,10 +244,10 @@ def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
     assert found - names == set()
 
 
-def test_the_structure_in_both_orders_with_the_pictures_shapes(web: WebUI, visit: Any) -> None:
+def test_the_structure_in_both_orders_with_the_images_shapes(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+    page.locator("#image input[type=file]").set_input_files(CAT)
     visitor.answer("cat.png")
     page.get_by_role("tab", name="Structure").click()
     page.wait_for_selector("#structure .vit-structure")
@@ -260,7 +258,7 @@ def test_the_structure_in_both_orders_with_the_pictures_shapes(web: WebUI, visit
     changed = "before => document.querySelector('#structure').innerText !== before"
     page.wait_for_function(changed, arg=declared)
     flowing = page.inner_text("#structure")
-    page.get_by_label("Walk my last picture through it").check()
+    page.get_by_label("Walk my last image through it").check()
     page.wait_for_function(changed, arg=flowing)
     assert len(page.inner_text("#structure")) > len(flowing)
 
@@ -296,7 +294,7 @@ def test_a_second_model_from_a_hub_with_progress(
         assert "The model's files were refused." in page.inner_text("#load-status")
         assert "acme/tiny stays in use." in page.inner_text("#load-status")
         page.get_by_role("tab", name="Classify").click()
-        page.locator("#picture input[type=file]").set_input_files(CAT)
+        page.locator("#image input[type=file]").set_input_files(CAT)
         assert "thing" in visitor.answer("cat.png")
         other = visit(server.url)  # another visitor keeps the model that the server started with
         assert other.page.inner_text("#badge b") == "demo"
@@ -316,7 +314,7 @@ def test_the_keyboard_is_enough(web: WebUI, visit: Any) -> None:
     assert reached[0] == "language"
     assert reached[-1] == "classify-button", reached
     page.keyboard.press("Enter")
-    page.wait_for_selector("#answer [role=alert]:has-text('Choose a picture first')")
+    page.wait_for_selector("#answer [role=alert]:has-text('Choose an image first')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -324,7 +322,7 @@ def test_the_keyboard_is_enough(web: WebUI, visit: Any) -> None:
 def test_nothing_is_cut_on_a_phone(web: WebUI, visit: Any, scheme: str, locale: str) -> None:
     visitor = visit(web.url, **PHONE, locale=locale, color_scheme=scheme)
     page = visitor.page
-    page.locator("#picture input[type=file]").set_input_files(CAT)
+    page.locator("#image input[type=file]").set_input_files(CAT)
     visitor.answer("cat.png")
     page.wait_for_function(
         "document.querySelector('#answer').getBoundingClientRect().top < innerHeight / 2"  # scrolled there
