@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .batch import classify_folder as classify_folder
+    from .batch import classify as classify
     from .errors import VitPipelineError as VitPipelineError
+    from .pipeline import LabelScore as LabelScore
+    from .pipeline import Prediction as Prediction
     from .pipeline import ViTPipeline as ViTPipeline
     from .pipeline import predict as predict
-    from .prediction import LabelScore as LabelScore
-    from .prediction import Prediction as Prediction
     from .structure import ModelStructure as ModelStructure
     from .structure import describe as describe
 
@@ -22,9 +22,9 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "VitPipelineError": "errors",
-    "classify_folder": "batch",
-    "LabelScore": "prediction",
-    "Prediction": "prediction",
+    "classify": "batch",
+    "LabelScore": "pipeline",
+    "Prediction": "pipeline",
     "ViTPipeline": "pipeline",
     "predict": "pipeline",
     "ModelStructure": "structure",
@@ -36,7 +36,7 @@ __all__ = [
     "Prediction",
     "ViTPipeline",
     "VitPipelineError",
-    "classify_folder",
+    "classify",
     "describe",
     "predict",
 ]

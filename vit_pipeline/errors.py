@@ -10,7 +10,7 @@
     ├── ModelError                   a model could not be had
     │   ├── ModelNameError           the name means nothing, or two things
     │   ├── DownloadError            ModelScope did not deliver
-    │   └── CheckpointError          the files are there and were refused
+    │   └── CheckpointError          the files are there and were rejected
     ├── DeviceError                  this machine has no such device or dtype
     └── OutputError                  results could not be written, or must not be mixed
 
@@ -29,6 +29,11 @@ def printable(text: object, limit: int = 500) -> str:
     clean = _ANSI.sub("", str(text))
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in clean).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def reason(error: BaseException) -> str:
+    """What the system says is wrong, without the file's name: messages begin with that."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class VitPipelineError(Exception):
@@ -71,7 +76,7 @@ class DownloadError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """The files are there, and were refused."""
+    """The files are there, and were rejected."""
 
 
 class DeviceError(VitPipelineError):

@@ -37,14 +37,16 @@ class Provenance:
     """Where a model came from, so that a result can be traced to the bytes behind it."""
 
     name: str  #: as the user said it
-    source: str  #: "embedded", "ModelScope" or "folder"
+    source: str  #: "embedded", "ModelScope", "folder" or "memory"
     revision: str | None  #: of the ModelScope repository
-    folder: Path
+    folder: Path | None
     repo: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files the model was made of: config, preprocessing, weights."""
+        if self.folder is None:
+            return ()
         names = (CONFIG, PREPROCESSOR, weights_file(self.folder).name)
         return tuple(path for name in names if (path := self.folder / name).is_file())
 
@@ -119,8 +121,10 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
     if meant.known and meant.known.config and meant.revision is None:
         return _vit_config(check_config(_packaged_config(meant.known.config), name))
     found = locate(name, revision, config_only=True)
+    assert found.folder is not None
     if is_timm_config(read_json(found.folder / CONFIG)):
         found = locate(name, revision)  # its sizes are read from its tensors
+        assert found.folder is not None
     return _vit_config(read_config(found.folder, found.name))
 
 
@@ -150,6 +154,7 @@ def load(
     number = pick_dtype(dtype, target)
     found = locate(name, revision, refresh=refresh, progress=progress, expected_sha256=expected_sha256)
     where = found.name
+    assert found.folder is not None
     opened = open_folder(found.folder, where)
 
     from transformers import ViTForImageClassification  # after the checks: it takes seconds

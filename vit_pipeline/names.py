@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import KNOWN_MODELS, KnownModel
+from .catalog import DEFAULT_MODEL as DEFAULT_MODEL
+from .catalog import KNOWN_MODELS as KNOWN_MODELS
+from .catalog import KnownModel
 from .errors import ModelNameError
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -1,25 +1,24 @@
 """An image in, the ``id2label`` prediction out: read → preprocess → forward → postprocess.
 
 Each step can be used alone, as in the tutorial. Leaves out: what a name means and whether its files can be
-trusted (``loading``), how bytes become pixels (``images``), folders of images (``batch``).
+trusted (``loading``), how bytes become pixels (``images``), the loop over many images (``engine``).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import torch
 
-from . import loading
-from .catalog import DEFAULT_MODEL
-from .errors import ArgumentError, CheckpointError, ImageError, VitPipelineError
+from . import engine, loading
+from .errors import ArgumentError, CheckpointError, VitPipelineError
 from .images import read_image, source_name
-from .prediction import LabelScore, Prediction
-from .preprocessing import to_pixel_values
+from .names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +26,59 @@ if TYPE_CHECKING:
 Pool = Literal["cls", "mean", "patches"]
 
 
+class ReadOptions(TypedDict, total=False):
+    """How a pipeline reads images, as :func:`vit_pipeline.images.read_image` does."""
+
+    allow_private: bool
+    proxy: str | None
+    max_pixels: int
+
+
+class Options(ReadOptions, total=False):
+    """How a pipeline is loaded, as :func:`vit_pipeline.loading.load` does."""
+
+    device: str | torch.device
+    dtype: str | torch.dtype
+    refresh: bool
+    progress: loading.Progress | None
+    expected_sha256: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One class: its name, its probability (0 to 1), its index in the logits."""
+
+    label: str
+    score: float
+    index: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in JSON output."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image. ``print(prediction)`` reads like the tutorial's last line."""
+
+    label: str  #: the likeliest class
+    score: float  #: its probability, 0 to 1
+    index: int  #: its index in the logits
+    top: tuple[LabelScore, ...]  #: the likeliest classes, best first
+    source: str  #: the image's name
+    model: str  #: the model's name
+
+    def to_dict(self) -> dict[str, Any]:
+        """``source, model, label, score, index, top``, as it stands in JSON output."""
+        found = {name: getattr(self, name) for name in ("source", "model", "label", "score", "index")}
+        return found | {"top": [entry.to_dict() for entry in self.top]}
+
+    def __str__(self) -> str:
+        return f"Predicted class: {self.label}"
+
+
 class ViTPipeline:
-    """A checked ViT image classifier. ``model``, ``processor``, ``device`` are the plain objects below it.
+    """A ViT image classifier. ``model``, ``processor``, ``device`` are the plain Hugging Face objects.
 
     >>> pipe = ViTPipeline.from_pretrained("demo")
     >>> image = pipe.read("examples/cat.png")            # a PIL image, RGB, upright
@@ -38,46 +88,58 @@ class ViTPipeline:
     Predicted class: cat
     """
 
-    def __init__(self, loaded: loading.LoadedModel, *, allow_private: bool = False) -> None:
-        self.model = loaded.model
-        self.processor = loaded.processor
-        self.labels = loaded.labels
-        self.provenance = loaded.provenance
-        self.notes = loaded.notes
-        self.device: torch.device = loaded.model.device
-        self.dtype: torch.dtype = loaded.model.dtype
-        self.allow_private = allow_private
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        provenance: loading.Provenance | None = None,
+        notes: Sequence[str] = (),
+        **reading: Unpack[ReadOptions],
+    ) -> None:
+        """Take objects in memory as they are: your own model, fresh from a fine-tune.
+
+        Args:
+            model: a ``ViTForImageClassification`` on its device; it is put into ``eval()`` mode.
+            processor: its image processor.
+            provenance: where they are from.
+            notes: what the user should know of them, a line each.
+            reading: :class:`ReadOptions`.
+        """
+        self.model = model.eval()
+        self.processor = processor
+        self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
+        self.notes = tuple(notes)
+        self.labels = tuple(str(label) for _, label in sorted(model.config.id2label.items()))
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.reading = reading
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: str | Path = DEFAULT_MODEL,
-        revision: str | None = None,
-        *,
-        device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "float32",
-        refresh: bool = False,
-        progress: loading.Progress | None = None,
-        expected_sha256: Mapping[str, str] | None = None,
-        allow_private: bool = False,
+        cls, name: str | Path = DEFAULT_MODEL, revision: str | None = None, **options: Unpack[Options]
     ) -> ViTPipeline:
-        """Load a model by name, from ModelScope, a folder, or the package itself.
+        """Load a model by name, from ModelScope, a folder, or the package itself, and check it.
 
         Args:
-            allow_private: let URLs lead to private addresses (your own network).
+            name: ``vit-base``, ``vit-small``, ``demo``, ``owner/name`` or ``owner/name@revision`` on
+                ModelScope, or a folder.
+            revision: a branch or tag.
+            options: :class:`ReadOptions`, and those of :func:`vit_pipeline.loading.load`.
 
-        The other arguments, and what is raised, are those of :func:`vit_pipeline.loading.load`.
+        Raises ModelError, DeviceError.
         """
-        loaded = loading.load(
-            name,
-            revision,
-            device=device,
-            dtype=dtype,
-            refresh=refresh,
-            progress=progress,
-            expected_sha256=expected_sha256,
+        given: dict[str, Any] = {**options}
+        reading = {key: given.pop(key) for key in ReadOptions.__annotations__ if key in given}
+        loaded = loading.load(name, revision, **given)
+        return cls(
+            loaded.model, loaded.processor, provenance=loaded.provenance, notes=loaded.notes, **reading
         )
-        return cls(loaded, allow_private=allow_private)
+
+    @property
+    def name(self) -> str:
+        """The model's name, as the user said it."""
+        return self.provenance.name
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -85,22 +147,24 @@ class ViTPipeline:
 
     # The four steps of the tutorial
 
-    def read(self, source: Any) -> Image.Image:
+    def read(self, source: Any, *, draft: tuple[int, int] | None = None) -> Image.Image:
         """One upright RGB image from a URL, path, bytes, file, ``data:`` URL, PIL image, array or tensor.
 
-        Raises ImageError. The forms are listed at :func:`vit_pipeline.images.read_image`.
+        Raises ImageError. The forms, and ``draft``, are those of :func:`vit_pipeline.images.read_image`.
         """
-        return read_image(source, allow_private=self.allow_private)
+        return read_image(source, draft=draft, **self.reading)
 
     def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
         """Resize, rescale, normalise as the checkpoint says: RGB images → (B, 3, H, W), on the device."""
         batch = images if isinstance(images, Sequence) else [images]
-        return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
+        return torch.stack([engine.to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → logits (B, C), before softmax."""
-        logits: torch.Tensor = self.model(pixel_values.to(self.device)).logits
+        if not self.labels:
+            raise CheckpointError(f"{self.name}: a backbone without a classifier; use features")
+        logits: torch.Tensor = self.model(self._there(pixel_values)).logits
         return logits
 
     def postprocess(
@@ -108,23 +172,26 @@ class ViTPipeline:
     ) -> list[Prediction]:
         """Logits (B, C) → probabilities → the ``top_k`` classes of each image, best first.
 
-        Softmax; the sigmoid for a checkpoint that says ``multi_label_classification``. ``top_k`` larger than
-        the number of classes gives them all. Raises ArgumentError.
+        As ``transformers.pipeline`` does: softmax; the sigmoid for a head of one class and for a config that
+        says ``multi_label_classification``; the logits themselves for ``regression``. ``top_k`` larger than
+        the number of classes gives them all. Raises ArgumentError, CheckpointError.
         """
-        top_k = _count("top_k", top_k)
+        top_k = engine.positive("top_k", top_k)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ArgumentError(f"logits have the shape {tuple(logits.shape)}, not (B, {len(self.labels)})")
-        several = self.model.config.problem_type == "multi_label_classification"
-        scores = logits.float().sigmoid() if several else logits.float().softmax(-1)  # (B, C)
+        problem, scores = self.model.config.problem_type, logits.float()  # (B, C)
+        if problem == "multi_label_classification" or (len(self.labels) == 1 and problem != "regression"):
+            scores = scores.sigmoid()
+        elif problem != "regression":
+            scores = scores.softmax(-1)
         if not bool(torch.isfinite(scores).all()):
-            raise CheckpointError(f"{self.provenance.name}: the logits are not finite: use dtype float32")
+            raise CheckpointError(f"{self.name}: the logits are not finite: use dtype float32")
         values, indices = scores.topk(min(top_k, len(self.labels)))  # (B, k)
         names = sources if sources is not None else [""] * len(logits)
         results = []
         for name, row, columns in zip(names, values.tolist(), indices.tolist(), strict=True):
             top = tuple(LabelScore(self.labels[i], score, i) for score, i in zip(row, columns, strict=True))
-            best = top[0]
-            results.append(Prediction(best.label, best.score, best.index, top, name, self.provenance.name))
+            results.append(Prediction(top[0].label, top[0].score, top[0].index, top, name, self.name))
         return results
 
     # Images to predictions
@@ -152,85 +219,110 @@ class ViTPipeline:
         *,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Any:
-        """One image → a Prediction; a list or tuple of images → a list of them, in the same order.
+        """One image → a Prediction; a list or any other iterable of images → a list of them, in order.
 
         Args:
-            inputs: anything :meth:`read` takes, or a list or tuple of it.
+            inputs: anything :meth:`read` takes, or an iterable of it.
             top_k: how many classes each prediction lists.
             batch_size: images in one forward pass.
             on_error: ``"raise"`` the first image's ImageError, or ``"return"`` it in the image's place,
                 so that one bad image does not lose the others.
         """
-        top_k, batch_size = _count("top_k", top_k), _count("batch_size", batch_size)
         if on_error not in ("raise", "return"):
             raise ArgumentError(f"on_error is {on_error!r}; use 'raise' or 'return'")
-        single = not isinstance(inputs, list | tuple)
-        results: list[Prediction | VitPipelineError] = []
-        for chunk in _chunks([inputs] if single else inputs, batch_size):
-            pixels, chunk_results = self._prepare(chunk, raising=on_error == "raise")
-            if pixels:
-                names = [source_name(chunk[place]) for place in pixels]
-                logits = self.forward(torch.stack(list(pixels.values())))
-                for place, prediction in zip(pixels, self.postprocess(logits, top_k, names), strict=True):
-                    chunk_results[place] = prediction
-            results += [chunk_results[place] for place in range(len(chunk))]
-        return results[0] if single else results
-
-    def _prepare(
-        self, sources: Sequence[Any], raising: bool
-    ) -> tuple[dict[int, torch.Tensor], dict[int, Prediction | VitPipelineError]]:
-        """By place in ``sources``: pixel values (3, H, W) of the good images, errors of the bad ones."""
-        pixels: dict[int, torch.Tensor] = {}
-        errors: dict[int, Prediction | VitPipelineError] = {}
-        for place, source in enumerate(sources):
-            try:
-                pixels[place] = to_pixel_values(self.processor, self.read(source), source_name(source))
-            except ImageError as error:
-                if raising:
-                    raise
-                errors[place] = error
-        return pixels, errors
+        many = _is_iterable_of_images(inputs)
+        results = []
+        for result in self.stream(inputs if many else [inputs], batch_size, top_k=top_k, threads=1):
+            if on_error == "raise" and isinstance(result, VitPipelineError):
+                raise result
+            results.append(result)
+        return results if many else results[0]
 
     def stream(
-        self, inputs: Iterable[Any], batch_size: int = 8, **options: Any
+        self,
+        inputs: Iterable[Any],
+        batch_size: int = 8,
+        *,
+        top_k: int = 5,
+        threads: int | None = None,
+        jpeg_draft: bool = False,
     ) -> Iterator[Prediction | VitPipelineError]:
-        """Predictions and errors for any number of images, one at a time, in order, in bounded memory.
+        """A Prediction or an error for each of any number of images, in order, in bounded memory.
 
-        Decodes in threads while the model is at work. The options are those of
-        :func:`vit_pipeline.batch.stream`: ``top_k``, ``threads``, ``jpeg_draft``, ``compile``.
+        Args:
+            inputs: anything that :meth:`read` takes, from any iterable; read a few batches ahead.
+            batch_size: images in one forward pass.
+            top_k: how many classes each prediction lists.
+            threads: how many read and preprocess while the model is at work; None: one a core.
+            jpeg_draft: decode large JPEGs at a reduced size: quicker, with slightly different pixels.
+
+        Raises ArgumentError, DeviceError, and what ``inputs`` itself raises.
         """
-        from .batch import stream
+        top_k = engine.positive("top_k", top_k)
+        batches = engine.run(
+            ((source_name(source), source) for source in inputs),
+            self.preparer(jpeg_draft=jpeg_draft),
+            lambda pixel_values, names: self.postprocess(self.forward(pixel_values), top_k, names),
+            batch_size=batch_size,
+            threads=threads,
+        )
+        return (result for batch in batches for _, result in batch)
 
-        return stream(self, inputs, batch_size, **options)
+    def preparer(self, *, jpeg_draft: bool = False) -> engine.Prepare:
+        """What :func:`vit_pipeline.engine.run` does to each image: read it, and preprocess it."""
+        draft = engine.draft_size(self.processor) if jpeg_draft else None
+        return lambda name, source: engine.to_pixel_values(
+            self.processor, self.read(source, draft=draft), name
+        )
 
     def features(self, inputs: Any, pool: Pool = "cls", batch_size: int = 8) -> torch.Tensor:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
 
         Args:
-            inputs: one image or a list of them, as for calling the pipeline.
+            inputs: one image or an iterable of them, as for calling the pipeline.
             pool: ``"cls"`` the CLS token, (B, D); ``"mean"`` the mean of the patch tokens, (B, D);
                 ``"patches"`` all patch tokens, row by row of the image, (B, N, D).
             batch_size: images in one forward pass.
 
         Raises ImageError, ArgumentError. Source: Dosovitskiy et al. 2021, equation 4.
         """
-        if pool not in ("cls", "mean", "patches"):
-            raise ArgumentError(f"pool is {pool!r}; use 'cls', 'mean' or 'patches'")
-        sources = inputs if isinstance(inputs, list | tuple) else [inputs]
-        chunks = []
-        for chunk in _chunks(sources, _count("batch_size", batch_size)):
-            pixels, _ = self._prepare(chunk, raising=True)
-            chunks.append(self._pooled(torch.stack(list(pixels.values())).to(self.device), pool))
-        if not chunks:
+        sources = inputs if _is_iterable_of_images(inputs) else [inputs]
+        items = ((source_name(source), source) for source in sources)
+        found: list[torch.Tensor] = []
+        batches = engine.run(
+            items,
+            self.preparer(),
+            lambda pixels, _: [*self.pooled(pixels, pool)],
+            batch_size=batch_size,
+            threads=1,
+        )
+        for batch in batches:
+            for _, result in batch:
+                if isinstance(result, VitPipelineError):
+                    raise result
+                found.append(result)
+        if not found:
             raise ArgumentError("no images were given")
-        return torch.cat(chunks)  # outside inference mode: a plain tensor, fit for training a probe on
+        return torch.stack(found)  # outside inference mode: a plain tensor, fit for training a probe on
 
     @torch.inference_mode()
-    def _pooled(self, pixel_values: torch.Tensor, pool: Pool) -> torch.Tensor:
-        tokens: torch.Tensor = self.model.vit(pixel_values).last_hidden_state.float().cpu()  # (B, 1 + N, D)
+    def pooled(self, pixel_values: torch.Tensor, pool: Pool = "cls") -> torch.Tensor:
+        """(B, 3, H, W) → features, as :meth:`features` gives them."""
+        if pool not in ("cls", "mean", "patches"):
+            raise ArgumentError(f"pool is {pool!r}; use 'cls', 'mean' or 'patches'")
+        backbone = getattr(self.model, "vit", self.model)
+        tokens: torch.Tensor = (
+            backbone(self._there(pixel_values)).last_hidden_state.float().cpu()
+        )  # (B, 1 + N, D)
         if pool == "patches":
             return tokens[:, 1:]
         return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
+
+    def _there(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """On the model's device, in its dtype."""
+        if self.device.type == "cuda" and pixel_values.device.type == "cpu":
+            pixel_values = pixel_values.to(self.dtype).pin_memory()
+        return pixel_values.to(self.device, self.dtype, non_blocking=True)
 
 
 def predict(
@@ -239,9 +331,7 @@ def predict(
     *,
     revision: str | None = None,
     top_k: int = 5,
-    device: str = "auto",
-    dtype: str = "float32",
-    allow_private: bool = False,
+    **options: Unpack[Options],
 ) -> Any:
     """An image in, its Prediction out (a list in, a list out). The model stays loaded between calls.
 
@@ -251,31 +341,18 @@ def predict(
     The arguments are those of :meth:`ViTPipeline.from_pretrained` and of calling a pipeline.
     """
     with _LOCK:
-        pipe = _kept(model, revision, device, dtype, allow_private)
+        pipe = _kept(model, revision, **options)
     return pipe(image, top_k)
 
 
 _LOCK = threading.Lock()
+_kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 
 
-@lru_cache(maxsize=2)
-def _kept(
-    model: str | Path, revision: str | None, device: str, dtype: str, allow_private: bool
-) -> ViTPipeline:
-    return ViTPipeline.from_pretrained(
-        model, revision, device=device, dtype=dtype, allow_private=allow_private
-    )
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    items = list(items)
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} is {value!r}; a whole number of at least 1 is needed")
-    return value
+def _is_iterable_of_images(inputs: Any) -> bool:
+    """Whether this is many images: not a path, bytes, an array (it has a shape), an open file or a row."""
+    one = isinstance(inputs, str | bytes | bytearray | memoryview | Mapping) or hasattr(inputs, "shape")
+    return isinstance(inputs, Iterable) and not one and not hasattr(inputs, "read")
 
 
 __all__ = ["LabelScore", "Prediction", "ViTPipeline", "predict"]

@@ -1,32 +1,32 @@
-"""Folders and lists of any size → one record an image in a file; nothing is lost, and a run can go on.
+"""Folders and lists of any size → one record an image in a file; nothing is lost, and a run can resume.
 
-``classify_folder`` reads the inputs and the records that are there side by side, so that memory does not grow
-with either. Leaves out: predictions as such (``streaming``), the file (``records``), tables (``tables``).
+Records are known by the file's name, size and time of change: a run reads only what is new. Leaves out: the
+loop over the images (``engine``), the file (``records``), tables (``tables``).
 """
 
 from __future__ import annotations
 
+import mmap
+import os
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from .. import __version__
-from ..errors import OutputError, VitPipelineError
+from .. import __version__, engine
+from ..errors import ImageError, VitPipelineError
+from ..fetch.urls import is_data_url, is_url
 from ..pipeline import Prediction, ViTPipeline
-from .inputs import find_inputs
-from .records import RecordFile
-from .streaming import Kept, Stream, draft_size
+from ..sources import find_images
+from .records import Aside, Record, RecordFile, identity
 from .tables import working_file, write_table
-
-Record = dict[str, Any]
-Inputs = Iterator[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Summary:
     output: Path
     images: int = 0  #: records in the file, errors among them
     errors: int = 0  #: of those, images that could not be read
-    classified: int = 0  #: of those, inputs that this run has read; the others are from before
-    seconds: float = 0.0  #: since the first image was begun
+    classified: int = 0  #: of those, images that this run has read; the others are from before
+    seconds: float = 0.0  #: since the run began
     decode_ms: float = 0.0  #: reading and preprocessing one image, in its thread
     model_ms: float = 0.0  #: the forward pass and the probabilities, for one image
     wait_ms: float = 0.0  #: the model waiting for one image
@@ -61,8 +61,8 @@ class Summary:
 Progress = Callable[[Summary], None]
 
 
-def classify_folder(
-    sources: str | Path | Iterable[str | Path],
+def classify(
+    sources: str | Path | Iterable[Any],
     output: str | Path,
     pipe: ViTPipeline | None = None,
     *,
@@ -70,137 +70,169 @@ def classify_folder(
     top_k: int = 5,
     threads: int | None = None,
     jpeg_draft: bool = False,
-    compile: bool = False,
     retry_errors: bool = False,
+    time_limit: float = engine.TIME_LIMIT,
     progress: Progress | None = None,
     stop: Event | None = None,
-    stdin: Iterable[bytes] = (),
 ) -> Summary:
-    """Classify every image of ``sources``; go on where an earlier run with the same output stopped.
+    """Classify every image of ``sources`` into a file; with a file from before, only what is new or changed.
 
     Args:
-        sources: folders, patterns, files, URLs, text files of them, ``-``: see
-            :func:`vit_pipeline.batch.inputs.find_inputs`, also for ``stdin``.
+        sources: folders, globs, files, URLs, lists: see :func:`vit_pipeline.sources.find_images`.
         output: ``.jsonl``; or ``.csv`` or ``.parquet``, which are made at the end from a ``.jsonl`` beside
-            them, kept for a later run to go on from. The first line names the model and the settings.
-        pipe: None: the default model, in bfloat16 where the hardware has it.
+            them, kept for a later run to resume from. The first line names the model and the settings.
+            Scores have six decimals.
+        pipe: None: the default model.
         batch_size: images in one forward pass. Another one gives the same results but for rounding.
         top_k: how many classes each record lists.
         threads: how many decode; None: as many as there are cores.
         jpeg_draft: decode large JPEGs at a reduced size: quicker, with slightly different pixels.
-        compile: compile the model first; pays in long runs.
-        retry_errors: read those inputs again that failed before.
+        retry_errors: read those images again that failed before.
+        time_limit: seconds for one image; then it is an error record. One that crashes the process is an
+            error record of the next run.
         progress: called after every batch.
         stop: once set, the batch in hand is finished and written, and no other begun.
 
     Raises:
-        OutputError: the file cannot be written, another run holds it, or its records are of another model,
-            other settings or other inputs.
+        OutputError: the file cannot be written, another run holds it, or its records are of another model or
+            other settings.
         ArgumentError: an argument has a value that cannot be used.
         DeviceError: a batch does not fit into the device's memory.
     """
     work = working_file(output)
-    pipe = pipe or ViTPipeline.from_pretrained(dtype="auto")
-    stream = Stream(pipe, batch_size, top_k, threads, jpeg_draft, compile)
-    header = run_header(stream)
-    inputs = find_inputs([sources] if isinstance(sources, str | Path) else sources, stdin)
-    with RecordFile(work, header) as file:
-        run = _Run(stream, Path(output), progress, stop or Event())
-        if retry_errors:
-            run.retry(file, inputs, header)
-        else:
-            for record, _ in _pairs(file, inputs):
-                run.count([record])
+    pipe = pipe or ViTPipeline.from_pretrained()
+    top_k, batch_size = engine.positive("top_k", top_k), engine.positive("batch_size", batch_size)
+    prepare = pipe.preparer(jpeg_draft=jpeg_draft)
+    images = find_images([sources] if isinstance(sources, str | Path) else sources)
+    run = _Run(Path(output), retry_errors)
+
+    def compute(pixel_values: Any, names: list[str]) -> list[Record]:
+        return [_to_record(found) for found in pipe.postprocess(pipe.forward(pixel_values), top_k)]
+
+    def noted(name: str, source: Any) -> Any:
+        if source in reading.crashed:
+            raise ImageError(f"{name}: {reading.crashed[source]}; save it again, or leave it out")
+        with reading.noted(source):
+            return prepare(name, source)
+
+    with RecordFile(work, run_header(pipe, batch_size, top_k, jpeg_draft)) as file:
+        reading = _Reading(Path(f"{work}.reading"), time_limit)
+        batches = engine.run(
+            run.to_do(file, images),
+            noted,
+            compute,
+            batch_size=batch_size,
+            threads=threads,
+            time_limit=time_limit,
+            clock=run.clock,
+        )
+        with reading, closing(batches):  # type: ignore[type-var]  # a generator
+            for batch in batches:
+                run.write(file, batch)
+                if progress:
+                    progress(run.summary())
+                if stop and stop.is_set():
+                    run.interrupted = True
+                    break
         if not run.interrupted:
-            run.go_on(file, inputs)
-        if not run.interrupted:
+            run.finish(file)
             write_table(work, output)
     return run.summary()
 
 
-def run_header(stream: Stream) -> Record:
+def run_header(pipe: ViTPipeline, batch_size: int, top_k: int, jpeg_draft: bool) -> Record:
     """What the records of a run depend on, as it stands in the first line of its file."""
-    pipe = stream.pipe
+    origin = pipe.provenance
     return {
         "version": __version__,
-        "model": pipe.provenance.name,
-        "from": pipe.provenance.repo or pipe.provenance.source,
-        "revision": pipe.provenance.revision,
-        "sha256": pipe.provenance.sha256,
-        "recipe": pipe.processor.to_dict(),
-        "jpeg_draft": draft_size(pipe) if stream.jpeg_draft else None,
+        "model": pipe.name,
+        "from": origin.repo or origin.source,
+        "revision": origin.revision,
+        "sha256": origin.sha256,
+        "preprocessing": pipe.processor.to_dict(),
+        "jpeg_draft": engine.draft_size(pipe.processor) if jpeg_draft else None,
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "device": pipe.device.type,
-        "compile": stream.compile,
-        "batch_size": stream.batch_size,
-        "top_k": stream.top_k,
+        "batch_size": batch_size,
+        "top_k": top_k,
         "versions": {name: version(name) for name in ("torch", "transformers", "pillow", "numpy")},
     }
 
 
 class _Run:
-    """One run of ``classify_folder``: how far it has come, and how it goes on."""
+    """One run of ``classify``: what is left to do, and how far it has come."""
 
-    def __init__(self, stream: Stream, output: Path, progress: Progress | None, stop: Event) -> None:
-        self.stream, self.output, self.progress, self.stop = stream, output, progress, stop
+    def __init__(self, output: Path, retry_errors: bool) -> None:
+        self.output, self.retry_errors = output, retry_errors
         self.interrupted = False
         self.images = self.errors = self.classified = 0
-        self.last: deque[Record] = deque(maxlen=stream.batch_size)  # the next batch may begin with them
-        self.started = time.monotonic()
+        self.clock = engine.Clock()
+        self._started = time.monotonic()
+        self._aside: Aside | None = None
+        self._begun: deque[tuple[Record, bool]] = deque()  # inputs without a result yet; whether known
 
-    def retry(self, file: RecordFile, inputs: Inputs, header: Record) -> None:
-        """Classify again what failed, in a copy of the file that takes its place once it is whole.
+    def to_do(self, file: RecordFile, images: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """The inputs that have no record in the file yet, each with what to read or its known record.
 
-        Stopped before that, the copy stays, for the next retry to go on from.
+        The file is gone through in step with the inputs. Where they part, the rest of it is set aside, and a
+        record is taken from there if it is of the same file.
         """
-        with _open_copy(file, header) as copy:
-            pairs = _pairs(file, inputs)
-            for record, (other, _) in zip(copy.records(), pairs, strict=False):
-                if record["source"] != other["source"]:
-                    raise OutputError(f"{copy.path}: is of other inputs; delete it and run again")
-                self.count([record])
-            self.classify(((r["source"], source if "error" in r else Kept(r)) for r, source in pairs), copy)
-            if not self.interrupted:
-                copy.take_place_of(file)
+        before = file.records()
+        in_step = True
+        for name, source in images:
+            what = _identify(name, source)
+            if in_step:
+                record, place = next(before, ({}, file.end))
+                if self._usable(record) and identity(record) == identity(what):
+                    self._count(record)
+                    continue
+                self._part(file, place)
+                in_step = False
+            known = self._aside.find(what) if self._aside else None
+            self._begun.append((what, self._usable(known)))
+            yield name, engine.Known(known) if self._usable(known) else source
+        if in_step:
+            self._part(file, next(before, ({}, file.end))[1])
 
-    def go_on(self, file: RecordFile, inputs: Inputs) -> None:
-        """Classify the inputs that have no record yet, in the batches of a run that never stopped."""
-        begun = self.images % self.stream.batch_size
-        last = list(self.last)[-begun:] if begun else []
-        places = ((record["source"], Kept(record, holds_place=True)) for record in last)
-        self.classify(chain(places, inputs), file, skip=begun)
+    def _usable(self, record: Record | None) -> bool:
+        return bool(record) and not (self.retry_errors and "error" in record)  # type: ignore[operator]
 
-    def classify(self, items: Iterable[tuple[str, Any]], file: RecordFile, skip: int = 0) -> None:
-        """Write a record of every item but the first ``skip``, whose records are there."""
-        if not self.classified:
-            self.started = time.monotonic()
-        with closing(self.stream.batches(items)) as batches:  # type: ignore[type-var]  # a generator
-            for batch in batches:
-                results, skip = batch[skip:], 0
-                records = [_to_record(name, result) for name, result in results]
-                file.write(records)
-                self.classified += sum(not isinstance(result, Kept) for _, result in results)
-                self.count(records)
-                if self.progress:
-                    self.progress(self.summary())
-                if self.stop.is_set():
-                    self.interrupted = True
-                    return
+    def _part(self, file: RecordFile, place: int) -> None:
+        if place < file.end:
+            file.set_aside(place)
+        if file.aside.exists():
+            self._aside = Aside(file.aside)
 
-    def count(self, records: list[Record]) -> None:
-        """Take note of records that are in the file now."""
-        self.last += records
-        self.images += len(records)
-        self.errors += sum("error" in record for record in records)
+    def write(self, file: RecordFile, batch: list[tuple[str, Record | VitPipelineError]]) -> None:
+        """Append a record for each result."""
+        records = []
+        for _, result in batch:
+            what, known = self._begun.popleft()
+            if isinstance(result, VitPipelineError):
+                result = {"error": result.to_dict()}
+            records.append({"source": what["source"]} | result | what)
+            self.classified += not known
+        file.write(records)
+        for record in records:
+            self._count(record)
+
+    def _count(self, record: Record) -> None:
+        self.images += 1
+        self.errors += "error" in record
+
+    def finish(self, file: RecordFile) -> None:
+        """What was set aside goes, unless all inputs are others than before: then nothing is lost."""
+        if self.classified < self.images:
+            file.aside.unlink(missing_ok=True)
 
     def summary(self) -> Summary:
-        clock, each = self.stream.clock, 1000 / max(self.classified, 1)
+        clock, each = self.clock, 1000 / max(self.classified, 1)
         return Summary(
             self.output,
             self.images,
             self.errors,
             self.classified,
-            time.monotonic() - self.started,
+            time.monotonic() - self._started,
             clock.decode * each,
             clock.model * each,
             clock.wait * each,
@@ -208,40 +240,85 @@ class _Run:
         )
 
 
-def _pairs(file: RecordFile, inputs: Inputs) -> Iterator[tuple[Record, Any]]:
-    """Every record of the file with its input, read side by side."""
-    for number, record in enumerate(file.records(), start=1):
-        name, source = next(inputs, (None, None))
-        if name != record["source"]:
-            now = f"it is {name} now" if name is not None else f"only {number - 1:,} inputs are given now"
-            raise OutputError(
-                f"{file.path}: input {number:,} was {record['source']}, and {now}: the inputs have changed; "
-                "give the same ones (new ones behind them), or another output"
-            )
-        yield record, source
+class _Reading:
+    """Which images are being read, in a small file that outlives a crash of the process."""
+
+    _SLOTS, _LENGTH = 32, 4096
+
+    def __init__(self, path: Path, time_limit: float) -> None:
+        self.path = path
+        self.crashed = self._crashed(time_limit)  #: images that crash the process, each with what happened
+        self._free = deque(range(self._SLOTS))
+
+    def _crashed(self, time_limit: float) -> dict[str, str]:
+        """What the run before was reading when it died is read once more, each in a process of its own."""
+        try:
+            noted = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        found = {}
+        for start in range(0, len(noted), self._LENGTH):
+            if source := os.fsdecode(noted[start : start + self._LENGTH].rstrip(b"\0")):
+                command = [sys.executable, "-c", _READ_ONE, source]
+                try:
+                    code = subprocess.run(command, capture_output=True, timeout=time_limit).returncode
+                except subprocess.TimeoutExpired:
+                    found[source] = f"not read within {time_limit:g} s"
+                else:
+                    if code not in (0, 1):
+                        found[source] = f"reading it crashes the decoder (exit code {code})"
+        return found
+
+    def __enter__(self) -> None:
+        try:
+            with self.path.open("wb+") as file:
+                file.write(bytes(self._SLOTS * self._LENGTH))  # takes its room now: a full disk is no crash later
+                file.flush()
+                self._slots = mmap.mmap(file.fileno(), 0)
+        except OSError:
+            self._free.clear()  # a run without notes; it will say itself that there is no room
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def noted(self, source: Any) -> Iterator[None]:
+        """While this is read, its name is in the file."""
+        if not isinstance(source, str) or not self._free:
+            yield
+            return
+        slot = self._free.popleft() * self._LENGTH
+        name = os.fsencode(source)[: self._LENGTH]
+        self._slots[slot : slot + len(name)] = name
+        try:
+            yield
+        finally:
+            self._slots[slot : slot + len(name)] = bytes(len(name))
+            self._free.append(slot // self._LENGTH)
 
 
-def _open_copy(file: RecordFile, header: Record) -> RecordFile:
-    path = Path(f"{file.path}.retry")
-    try:
-        return RecordFile(path, header, lock=False)
-    except OutputError:  # left over from a file that was there before this one
-        path.unlink(missing_ok=True)
-        return RecordFile(path, header, lock=False)
+_READ_ONE = "import sys; from vit_pipeline.images import read_image; read_image(sys.argv[1])"
 
 
-def _to_record(name: str, result: Prediction | VitPipelineError | Kept) -> Record:
-    if isinstance(result, Kept):
-        return dict(result.record)
-    if isinstance(result, VitPipelineError):
-        return {"source": name, "error": result.to_dict()}
-    record = result.to_dict()
-    del record["model"]  # the header has it
-    return record
+def _identify(name: str, source: Any) -> Record:
+    """Name, size and time of change: what tells a file from the one that was there before."""
+    if isinstance(source, bytes) or is_data_url(source):
+        return {"source": name, "size": len(source), "mtime_ns": time.time_ns()}  # never the one before
+    if isinstance(source, str) and not is_url(source):
+        with suppress(OSError, ValueError):
+            status = os.stat(source)  # noqa: PTH116
+            return {"source": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return {"source": name}
+
+
+def _to_record(prediction: Prediction) -> Record:
+    """Six decimals: the rest depends on the sizes of the batches."""
+    top = [entry.to_dict() | {"score": round(entry.score, 6)} for entry in prediction.top]
+    return {"label": prediction.label, "score": top[0]["score"], "index": prediction.index, "top": top}
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-__all__ = ["Summary", "classify_folder"]
+__all__ = ["Summary", "classify"]

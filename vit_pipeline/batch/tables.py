@@ -1,4 +1,4 @@
-"""A finished working file as CSV or Parquet, written at the end, whole or not at all.
+"""A finished working file as CSV or Parquet, written at the end, complete or not at all.
 
 Both are read record by record: memory does not grow with their number. Leaves out: how the working file comes
 about (``records``).
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, OutputError
-from .records import HEADER, read_header, read_records
+from ..files import replacing
+from .records import HEADER, Record, read_header, read_records
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 COLUMNS = ("source", "label", "score", "index", "error_type", "error_message", "top")
@@ -48,38 +47,38 @@ def write_table(work: Path, output: str | Path) -> None:
     CSV has the columns ``COLUMNS``, ``top`` in JSON. Parquet has the records' own fields (``top`` a list,
     ``error`` a struct), and the header in its metadata. Raises OutputError.
     """
-    path = Path(output)
-    suffix = path.suffix.lower()
+    suffix = Path(output).suffix.lower()
     if suffix == ".jsonl":
         return
-    write = _write_csv if suffix == ".csv" else _write_parquet
-    try:
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        try:
-            write(work, Path(partial))
-            # mkstemp made it private: the table gets what the working file has
-            os.chmod(partial, work.stat().st_mode & 0o777)  # noqa: PTH101
-            os.replace(partial, path)  # noqa: PTH105
-        except BaseException:
-            os.unlink(partial)  # noqa: PTH108
-            raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be written: {reason}; the results are in {work.name}") from error
+    with replacing(output, f"; the results are in {work.name}") as partial:
+        (_write_csv if suffix == ".csv" else _write_parquet)(work, partial)
+
+
+def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """CSV that a spreadsheet opens safely: a BOM, so that it reads Chinese, and no cell that it would run.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break gets an apostrophe before it.
+    Source: OWASP, CSV injection.
+    """
+    with path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([_guarded(cell) for cell in row] for row in rows)
+
+
+def _guarded(cell: Any) -> Any:
+    runs = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{cell}" if runs else cell
 
 
 def _write_csv(work: Path, partial: Path) -> None:
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for record in read_records(work):
-            error = record.get("error") or {}
-            top = json.dumps(record["top"], ensure_ascii=False) if "top" in record else None
-            values = [record.get(name) for name in ("source", "label", "score", "index")]
-            writer.writerow([*values, error.get("type"), error.get("message"), top])
-        file.flush()
-        os.fsync(file.fileno())
+    write_rows(partial, COLUMNS, map(_row, read_records(work)))
+
+
+def _row(record: Record) -> list[Any]:
+    error = record.get("error") or {}
+    top = json.dumps(record["top"], ensure_ascii=False) if "top" in record else None
+    return [*map(record.get, COLUMNS[:4]), error.get("type"), error.get("message"), top]
 
 
 def _write_parquet(work: Path, partial: Path) -> None:
@@ -111,6 +110,6 @@ def _valid_text(value: Any) -> Any:
     return {key: _valid_text(entry) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
-def _pieces(records: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def _pieces(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
     while rows := list(islice(records, size)):
         yield rows

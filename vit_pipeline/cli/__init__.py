@@ -1,7 +1,7 @@
 """The command line: argument parsing and printing, nothing else. A module a command or two.
 
 Results go to stdout, progress and notes to stderr. Exit code 0: all well; 1: an input or a model failed;
-2: wrong usage. Nothing heavy is imported before a command runs.
+2: wrong usage; 130: Ctrl-C. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
+    add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
@@ -58,6 +58,9 @@ def main() -> None:
     except VitPipelineError as error:
         note(f"error: {error}")
         sys.exit(2 if isinstance(error, ArgumentError) else 1)
+    except KeyboardInterrupt:
+        note("interrupted")
+        os._exit(130)  # not waiting for the threads of libraries
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,25 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
-from ..errors import ArgumentError
-from .options import AllowPrivate, Device, Dtype, Model, Refresh, Revision
-from .terminal import note, open_pipeline
+from ..names import DEFAULT_MODEL
+from . import options as o
+from .terminal import image_sources, note, open_pipeline
 
 if TYPE_CHECKING:
     from ..batch import Summary
 
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        help="Folders, patterns, files, URLs; a .txt file of paths and URLs, one a line; '-' those on stdin.",
-    ),
-]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Ends in .jsonl, .csv or .parquet; an earlier run goes on.")
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images in one forward pass.")]
+Output = Annotated[Path, o.output(".jsonl", ".csv", ".parquet")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="How many decode.", show_default="the number of cores")
 ]
@@ -40,42 +30,53 @@ Draft = Annotated[
         "--jpeg-draft", help="Decode large JPEGs at a reduced size: quicker, pixels differ slightly."
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the model first: pays in long runs.")]
 Retry = Annotated[bool, typer.Option("--retry-errors", help="Read again what failed before.")]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds for reading one image.")]
 
 
 def classify(
-    sources: Sources,
     output: Output,
-    model: Model = DEFAULT_MODEL,
-    revision: Revision = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes each record lists.")] = 5,
-    batch_size: BatchSize = 8,
+    images: o.Images = None,
+    from_file: o.FromFile = None,
+    model: o.Model = DEFAULT_MODEL,
+    revision: o.Revision = None,
+    top_k: o.TopK = 5,
+    batch_size: o.BatchSize = 8,
     threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
     jpeg_draft: Draft = False,
-    compile: Compile = False,
     retry_errors: Retry = False,
-    refresh: Refresh = False,
-    allow_private_urls: AllowPrivate = False,
+    time_limit: TimeLimit = 60,
+    refresh: o.Refresh = False,
+    allow_private_urls: o.AllowPrivate = False,
+    proxy: o.Proxy = None,
+    use_env_proxy: o.EnvProxy = False,
+    max_pixels: o.MaxPixels = None,
+    quiet: o.Quiet = False,
 ) -> None:
     """Classify folders of any size into a file.
 
-    One record an image; interrupted, the same command goes on.
+    One record an image. The same command resumes an interrupted run, and reads only what is new or changed.
+
+    Example: vit-pipeline classify photos/ -o photos.jsonl
     """
-    from ..batch.tables import working_file
-
-    working_file(output)  # what is wrong with it is said before a model is loaded
-    if "-" in sources and sys.stdin.isatty():
-        raise ArgumentError("'-' reads a list of images from stdin, and nothing is piped in")
+    sources = image_sources(images, from_file)
     pipe = open_pipeline(
-        model, revision, device=device, dtype=dtype, refresh=refresh, allow_private=allow_private_urls
+        model,
+        revision,
+        quiet=quiet,
+        device=device,
+        dtype=dtype,
+        refresh=refresh,
+        allow_private=allow_private_urls,
+        proxy="env" if use_env_proxy else proxy,
+        max_pixels=max_pixels,
     )
-    from ..batch import classify_folder
+    from ..batch import classify as run
 
-    with _finish_on_interrupt() as stop, _Bar(sources) as bar:
-        summary = classify_folder(
+    with _finish_on_interrupt() as stop, _Bar(sources, quiet) as bar:
+        summary = run(
             sources,
             output,
             pipe,
@@ -83,15 +84,15 @@ def classify(
             top_k=top_k,
             threads=threads,
             jpeg_draft=jpeg_draft,
-            compile=compile,
             retry_errors=retry_errors,
+            time_limit=time_limit,
             progress=bar,
             stop=stop,
-            stdin=sys.stdin.buffer if "-" in sources else (),
         )
-    note(str(summary))
+    if not quiet:
+        note(str(summary))
     if summary.interrupted:
-        note(f"interrupted; {output} is whole so far: run the same command again to go on")
+        note(f"interrupted; {output} is complete so far: run the same command again to resume")
         raise typer.Exit(130)
     if summary.errors:
         note(f"{summary.errors:,} could not be read; {output} says why; --retry-errors reads them again")
@@ -100,12 +101,13 @@ def classify(
 
 @contextmanager
 def _finish_on_interrupt() -> Iterator[Event]:
-    """The first Ctrl-C sets the event; a second one stops at once."""
+    """The first Ctrl-C sets the event; a second one stops at once: what is on the disk is complete."""
     stop = Event()
 
     def on_interrupt(*_: object) -> None:
+        if stop.is_set():
+            os._exit(130)
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         note("finishing the batch in hand; Ctrl-C again to stop at once")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
@@ -118,12 +120,12 @@ def _finish_on_interrupt() -> Iterator[Event]:
 class _Bar:
     """Images so far, images/s, errors, time left: on a terminal; nothing anywhere else."""
 
-    def __init__(self, sources: list[str]) -> None:
-        self.sources = sources
+    def __init__(self, sources: list[Any], quiet: bool) -> None:
+        self.sources, self.quiet = sources, quiet
         self.bar: Any = None
 
     def __enter__(self) -> _Bar:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.quiet:
             from rich import progress
             from rich.console import Console
 
@@ -139,10 +141,11 @@ class _Bar:
         return self
 
     def _total(self) -> int | None:
-        """How many inputs there are; not known beforehand where they come from stdin."""
-        from ..batch.inputs import find_inputs
+        """How many images there are; not known beforehand where they come from an open file."""
+        from ..sources import find_images
 
-        return None if "-" in self.sources else sum(1 for _ in find_inputs(self.sources))
+        known = all(isinstance(source, str) for source in self.sources)
+        return sum(1 for _ in find_images(self.sources)) if known else None
 
     def __call__(self, summary: Summary) -> None:
         if self.bar is not None:

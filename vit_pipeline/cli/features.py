@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
-from ..errors import ArgumentError, VitPipelineError, printable
-from .options import AllowPrivate, Device, Dtype, Images, Json, Model, Revision
-from .terminal import note, open_pipeline, print_json
+from ..errors import VitPipelineError, printable
+from ..names import DEFAULT_MODEL
+from . import options as o
+from .terminal import image_sources, note, open_pipeline, print_json, read_stdin
 
 
 class Pooling(StrEnum):
@@ -38,60 +38,94 @@ class Errors:
 
 
 def features(
-    images: Images,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A file that ends in .npz or .parquet.")],
-    model: Model = DEFAULT_MODEL,
-    revision: Revision = None,
+    output: Annotated[Path, o.output(".npz", ".parquet")],
+    images: o.Images = None,
+    from_file: o.FromFile = None,
+    model: o.Model = DEFAULT_MODEL,
+    revision: o.Revision = None,
     pool: Pool = Pooling.cls,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    allow_private_urls: AllowPrivate = False,
+    batch_size: o.BatchSize = 8,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    allow_private_urls: o.AllowPrivate = False,
+    proxy: o.Proxy = None,
+    use_env_proxy: o.EnvProxy = False,
+    max_pixels: o.MaxPixels = None,
+    quiet: o.Quiet = False,
 ) -> None:
     """Write images' features to a file.
 
     The hidden states after the final LayerNorm, with the images' names.
-    """
-    from ..features import SUFFIXES, save_features
-    from ..sources import find_images
 
-    if output.suffix not in SUFFIXES:
-        raise ArgumentError(f"{output}: the name must end in {' or '.join(SUFFIXES)}")
-    pipe = open_pipeline(model, revision, device=device, dtype=dtype, allow_private=allow_private_urls)
-    errors = Errors()
-    count = save_features(
-        pipe, find_images(images, on_error=errors), output, pool=pool.value, on_error=errors
+    Example: vit-pipeline features photos/ -o photos.npz
+    """
+    sources = image_sources(images, from_file)
+    pipe = open_pipeline(
+        model,
+        revision,
+        quiet=quiet,
+        device=device,
+        dtype=dtype,
+        allow_private=allow_private_urls,
+        proxy="env" if use_env_proxy else proxy,
+        max_pixels=max_pixels,
     )
-    note(f"{output}: features of {count:,} images, {errors.count:,} errors")
+    from ..features import save_features
+
+    errors = Errors()
+    count = save_features(sources, output, pipe, pool=pool.value, batch_size=batch_size, on_error=errors)
+    if count:
+        note(f"{output}: features of {count:,} images, {errors.count:,} errors")
+    else:
+        note(f"{output}: not written, no image could be read")
     errors.exit()
 
 
 def similar(
-    query: Annotated[str, typer.Argument(help="The image to compare with.")],
-    folder: Annotated[list[str], typer.Argument(metavar="FOLDER", help="Where to look.")],
-    model: Model = DEFAULT_MODEL,
-    revision: Revision = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many images to list.")] = 10,
+    query: Annotated[str, typer.Argument(help="The image to compare with; '-': on stdin.")],
+    images: o.Images = None,
+    from_file: o.FromFile = None,
+    model: o.Model = DEFAULT_MODEL,
+    revision: o.Revision = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many images to list.")] = 10,
     pool: Pool = Pooling.cls,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    allow_private_urls: AllowPrivate = False,
-    as_json: Json = False,
+    batch_size: o.BatchSize = 8,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    allow_private_urls: o.AllowPrivate = False,
+    proxy: o.Proxy = None,
+    use_env_proxy: o.EnvProxy = False,
+    max_pixels: o.MaxPixels = None,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
 ) -> None:
     """List the images most like one.
 
     By the cosine similarity of their features, nearest first.
-    """
-    from ..features import similar as find_similar
-    from ..sources import find_images
 
-    pipe = open_pipeline(model, revision, device=device, dtype=dtype, allow_private=allow_private_urls)
+    Example: vit-pipeline similar cat.jpg photos/ -k 5
+    """
+    sources = image_sources(images, from_file)
+    pipe = open_pipeline(
+        model,
+        revision,
+        quiet=quiet,
+        device=device,
+        dtype=dtype,
+        allow_private=allow_private_urls,
+        proxy="env" if use_env_proxy else proxy,
+        max_pixels=max_pixels,
+    )
+    from ..features import similar as find_similar
+
     errors = Errors()
     found = find_similar(
+        read_stdin() if query == "-" else query,
+        sources,
         pipe,
-        query,
-        find_images(folder, on_error=errors),
         top_k=top_k,
         pool=pool.value,
+        batch_size=batch_size,
         on_error=errors,
     )
     for neighbour in found:

@@ -2,70 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
-
 import typer
 
-from ..catalog import DEFAULT_MODEL
-from ..errors import ImageError, VitPipelineError
-from .options import AllowPrivate, Device, Dtype, Images, Json, Model, Refresh, Revision
-from .terminal import note, open_pipeline, print_json, print_prediction, read_stdin
-
-if TYPE_CHECKING:
-    from ..pipeline import Prediction, ViTPipeline
+from ..errors import VitPipelineError
+from ..names import DEFAULT_MODEL
+from . import options as o
+from .terminal import image_sources, note, open_pipeline, print_json, print_prediction
 
 
 def predict(
-    images: Images,
-    model: Model = DEFAULT_MODEL,
-    revision: Revision = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list.")] = 5,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    refresh: Refresh = False,
-    allow_private_urls: AllowPrivate = False,
-    as_json: Json = False,
+    images: o.Images = None,
+    from_file: o.FromFile = None,
+    model: o.Model = DEFAULT_MODEL,
+    revision: o.Revision = None,
+    top_k: o.TopK = 5,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    refresh: o.Refresh = False,
+    allow_private_urls: o.AllowPrivate = False,
+    proxy: o.Proxy = None,
+    use_env_proxy: o.EnvProxy = False,
+    max_pixels: o.MaxPixels = None,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
 ) -> None:
     """Say what is in each image.
 
     Prints the predicted class, then the likeliest classes with their probabilities.
+
+    Example: vit-pipeline predict --model demo cat.jpg photos/ https://example.com/dog.jpg
     """
+    sources = image_sources(images, from_file)
     pipe = open_pipeline(
-        model, revision, device=device, dtype=dtype, refresh=refresh, allow_private=allow_private_urls
+        model,
+        revision,
+        quiet=quiet,
+        device=device,
+        dtype=dtype,
+        refresh=refresh,
+        allow_private=allow_private_urls,
+        proxy="env" if use_env_proxy else proxy,
+        max_pixels=max_pixels,
+    )
+    from .. import engine
+    from ..sources import find_images
+
+    batches = engine.run(
+        find_images(sources),
+        pipe.preparer(),
+        lambda pixel_values, names: pipe.postprocess(pipe.forward(pixel_values), top_k, names),
+        batch_size=1,
     )
     failed = False
-    for number, (source, result) in enumerate(_predictions(pipe, images, top_k)):
+    for number, ((name, result),) in enumerate(batches):
         if isinstance(result, VitPipelineError):
             failed = True
             if as_json:
-                print_json({"source": source, "error": result.to_dict()})
+                print_json({"source": name, "error": result.to_dict()})
             else:
                 note(f"error: {result}")
         elif as_json:
             print_json(result.to_dict())
         else:
-            print_prediction(result, first=number == 0)
+            print_prediction(result, first=number == 0, classes=len(pipe.labels))
     if failed:
         raise typer.Exit(1)
-
-
-def _predictions(
-    pipe: ViTPipeline, arguments: list[str], top_k: int
-) -> Iterator[tuple[str, Prediction | VitPipelineError]]:
-    """Each image's name with its prediction or error; a bad one does not stop the others."""
-    from ..images import source_name
-    from ..sources import find_images
-
-    for argument in arguments:
-        if argument == "-":
-            answer = pipe([read_stdin()], top_k, on_error="return")[0]
-            named = answer if isinstance(answer, VitPipelineError) else replace(answer, source="<stdin>")
-            yield "<stdin>", named
-            continue
-        try:
-            for source in find_images([argument]):
-                yield source_name(source), pipe([source], top_k, on_error="return")[0]
-        except ImageError as error:  # a folder without images, a pattern without matches
-            yield argument, error

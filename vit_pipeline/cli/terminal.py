@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, printable, reason
 
 if TYPE_CHECKING:
     from ..pipeline import Prediction, ViTPipeline
@@ -17,29 +19,65 @@ def note(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def open_pipeline(name: str, revision: str | None, **options: Any) -> ViTPipeline:
+def image_sources(images: list[str] | None, from_file: str | None) -> list[Any]:
+    """The arguments that name images, for :func:`vit_pipeline.sources.find_images`."""
+    if not images and from_file is None:
+        raise ArgumentError("no image is named; give files, folders, globs or URLs, '-', or --from-file")
+    if (images or []).count("-") + (from_file == "-") > 1:
+        raise ArgumentError("stdin can be read once only; give '-' once")
+    sources: list[Any] = [read_stdin() if image == "-" else image for image in images or []]
+    if from_file == "-":
+        _check_piped("a list of images")
+        sources.append(sys.stdin.buffer)
+    elif from_file is not None:
+        try:
+            sources.append(Path(from_file).open("rb"))  # noqa: SIM115 (read as the images are)
+        except OSError as error:
+            raise ArgumentError(f"{from_file}: this list cannot be read: {reason(error)}") from error
+    return sources
+
+
+def read_stdin() -> bytes:
+    """The bytes of the image that is piped in, at most one more than an image may have."""
+    from ..images import MAX_BYTES
+
+    _check_piped("an image")
+    return sys.stdin.buffer.read(MAX_BYTES + 1)
+
+
+def _check_piped(what: str) -> None:
+    if sys.stdin.isatty():
+        raise ArgumentError(f"'-' reads {what} from stdin, and nothing is piped in")
+
+
+def open_pipeline(
+    name: str, revision: str | None, *, quiet: bool = False, max_pixels: int | None = None, **options: Any
+) -> ViTPipeline:
     """Load with progress on a terminal; then one header line on stderr, and what the user should know."""
-    with ProgressBars() as progress:
+    with ProgressBars(quiet) as progress:
         from ..pipeline import ViTPipeline
 
+        if max_pixels is not None:
+            options["max_pixels"] = max_pixels
         pipe = ViTPipeline.from_pretrained(name, revision, progress=progress, **options)
-    version = f", revision {pipe.provenance.revision}" if pipe.provenance.revision else ""
-    dtype = str(pipe.dtype).removeprefix("torch.")
-    names = (
-        f"{len(pipe.labels):,} classes" if len(pipe.labels) > 20 else f"knows only: {', '.join(pipe.labels)}"
-    )
-    note(f"{pipe.provenance}{version}, on {pipe.device}, {dtype}; {names}")
-    for text in pipe.notes:
-        note(text)
+    if not quiet:
+        few = f": {', '.join(pipe.labels)}" if len(pipe.labels) <= 20 else ""
+        dtype = str(pipe.dtype).removeprefix("torch.")
+        note(f"{pipe.provenance}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
+        for text in pipe.notes:
+            note(text)
     return pipe
 
 
 class ProgressBars:
     """Bars on a terminal, fed with (file name, bytes so far, bytes in all); None where nobody watches."""
 
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
     def __enter__(self) -> Any:
         self.bars: Any = None
-        if not sys.stderr.isatty():
+        if self.quiet or not sys.stderr.isatty():
             return None
         from rich import progress
         from rich.console import Console
@@ -66,16 +104,17 @@ class ProgressBars:
             self.bars.stop()
 
 
-def print_prediction(prediction: Prediction, *, first: bool, width: int = 28) -> None:
+def print_prediction(prediction: Prediction, *, first: bool, classes: int, width: int = 28) -> None:
     """The tutorial's line, then the likeliest classes with bars."""
     if not first:
         print()
-    print(f"{prediction}    ({printable(prediction.source)})")
-    labels = [entry.label if len(entry.label) <= 44 else entry.label[:43] + "…" for entry in prediction.top]
-    for label, entry in zip(labels, prediction.top, strict=True):
-        eighths = round(entry.score * width * 8)
+    print(f"{printable(prediction)}    ({printable(prediction.source)}; of {classes:,} classes)")
+    labels = [printable(entry.label, 44) for entry in prediction.top]
+    widths = [sum(1 + (east_asian_width(c) in "WF") for c in label) for label in labels]
+    for label, used, entry in zip(labels, widths, prediction.top, strict=True):
+        eighths = round(min(max(entry.score, 0), 1) * width * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-        print(f"  {label:<{max(map(len, labels))}}  {entry.score:7.2%}  {bar}")
+        print(f"  {label}{' ' * (max(widths) - used)}  {entry.score:7.2%}  {bar}")
 
 
 def print_json(record: dict[str, Any]) -> None:
@@ -86,12 +125,3 @@ def print_json(record: dict[str, Any]) -> None:
     except UnicodeEncodeError:
         line = json.dumps(record)
     print(line, flush=True)
-
-
-def read_stdin() -> bytes:
-    """The bytes piped in, at most one more than an image may have."""
-    from ..images import MAX_BYTES
-
-    if sys.stdin.isatty():
-        raise ArgumentError("'-' reads an image from stdin, and nothing is piped in")
-    return sys.stdin.buffer.read(MAX_BYTES + 1)

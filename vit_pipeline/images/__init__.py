@@ -37,6 +37,7 @@ def read_image(
     source: Any,
     *,
     allow_private: bool = False,
+    proxy: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     formats: Collection[str] = FORMATS,

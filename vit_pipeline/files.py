@@ -1,0 +1,41 @@
+"""A file that appears complete or not at all: the one atomic write of this package."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError, reason
+
+
+@contextmanager
+def replacing(path: str | Path, advice: str = "") -> Iterator[Path]:
+    """A new file beside ``path`` to write to; it takes that name at the end of a ``with`` without an error.
+
+    Deleted, it takes no name. Raises OutputError, ``advice`` behind it, where the system does not allow it.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            if partial.exists():
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+                partial.chmod(0o666 & ~_umask())  # mkstemp made it private
+                partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {reason(error)}{advice}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
