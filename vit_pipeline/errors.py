@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import re
 
+_BREAK = re.compile(r"\s*[\t-\r\x1c-\x1e\x85\u2028\u2029]\s*")
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours, titles of terminals
 
 
 def printable(text: object, limit: int = 500) -> str:
     """One line, safe for a terminal: no line breaks, no control characters, at most ``limit`` long."""
-    clean = _ANSI.sub("", str(text))
-    line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in clean).split())
+    clean = _BREAK.sub(" ", _ANSI.sub("", str(text))).strip()
+    line = "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in clean)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

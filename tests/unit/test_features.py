@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from PIL import Image
 from pyarrow import parquet
 
@@ -43,12 +44,12 @@ def test_files_hold_names_and_features(pipe: ViTPipeline, tmp_path: Path, suffix
     path = tmp_path / f"features{suffix}"
     errors: list[VitPipelineError] = []
     sources = [*NAMES[:2], str(tmp_path / "gone.png"), *NAMES[2:]]
-    assert save_features(pipe, sources, path, pool=pool, batch_size=3, on_error=errors.append) == 4
+    assert save_features(sources, path, pipe, pool=pool, batch_size=3, on_error=errors.append) == 4
     assert [type(error) for error in errors] == [ImageError]
     if suffix == ".npz":
-        table = np.load(path)
-        names, values = table["source"].tolist(), table["features"]
-        assert str(table["model"]) == "demo"
+        with np.load(path) as table:
+            names, values = table["source"].tolist(), table["features"]
+            assert str(table["model"]) == "demo"
     else:
         read = parquet.read_table(path)
         names, values = read["source"].to_pylist(), np.array(read["features"].to_pylist(), np.float32)
@@ -61,21 +62,20 @@ def test_files_hold_names_and_features(pipe: ViTPipeline, tmp_path: Path, suffix
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_nothing_to_write_gives_an_empty_table(pipe: ViTPipeline, tmp_path: Path, suffix: str) -> None:
+def test_nothing_to_write_gives_no_file(pipe: ViTPipeline, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"features{suffix}"
-    assert save_features(pipe, [], path) == 0
-    rows = np.load(path)["features"] if suffix == ".npz" else parquet.read_table(path)["features"]
-    assert len(rows) == 0
+    assert save_features(["gone.png"], path, pipe, on_error=lambda _: None) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(pipe: ViTPipeline, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.npz or \.parquet"):
-        save_features(pipe, NAMES, tmp_path / "features.csv")
+        save_features(NAMES, tmp_path / "features.csv", pipe)
     with pytest.raises(OutputError, match="cannot be written"):
-        save_features(pipe, NAMES, tmp_path / "gone" / "features.npz")
+        save_features(NAMES, tmp_path / "gone" / "features.npz", pipe)
     (tmp_path / "old.npz").write_bytes(b"old")
     with pytest.raises(ImageError):
-        save_features(pipe, [*NAMES, "gone.png"], tmp_path / "old.npz")
+        save_features([*NAMES, "gone.png"], tmp_path / "old.npz", pipe)
     assert (tmp_path / "old.npz").read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["old.npz"]
 
@@ -84,28 +84,60 @@ def test_streaming_reads_no_further_than_it_must(pipe: ViTPipeline) -> None:
     asked: list[str] = []
 
     def sources() -> object:
-        for name in NAMES:
+        for name in NAMES * 5:
             asked.append(name)
             yield name
 
-    names, features = next(stream_features(pipe, sources(), batch_size=2))
+    stream = stream_features(sources(), pipe, batch_size=2)
+    names, features = next(stream)
     assert (names, features.shape) == (NAMES[:2], (2, 192))
-    assert asked == NAMES[:2]
+    assert len(asked) <= 10
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_an_image_that_preprocessing_rejects_does_not_stop_the_others(tmp_path: Path, run: Run) -> None:
+    """3000×1 pixels, and a checkpoint that crops."""
+    model = Path(__file__).parents[1] / "golden" / "timm_vit_small_mini"
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.open(NAMES[0]).save(images / name)
+    Image.new("RGB", (60_000, 1)).save(images / "b.png")
+    output = tmp_path / "features.npz"
+    code, _, err = run("features", images, "-o", output, "--model", model)
+    assert (code, "b.png" in err, "<PIL" in err) == (1, True, False)
+    with np.load(output) as table:
+        assert [Path(name).name for name in table["source"]] == ["a.png", "c.png"]
+    code, out, err = run("similar", NAMES[2], images, "--json", "--model", model)
+    assert (code, len(out.splitlines()), "b.png" in err) == (1, 2, True)
+
+
+def test_every_image_is_read_once(pipe: ViTPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = ViTPipeline.read
+
+    def read(self: ViTPipeline, source: str, **options: object) -> Image.Image:
+        asked.append(source)
+        return real(self, source, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ViTPipeline, "read", read)
+    save_features(NAMES, tmp_path / "f.npz", pipe)
+    assert sorted(asked) == sorted(NAMES)
 
 
 def test_similar_finds_the_same_subject_first(pipe: ViTPipeline, variants: Path) -> None:
     images = sorted(str(path) for path in variants.iterdir())
-    found = similar(pipe, variants / "cat0.png", images, top_k=4)
+    found = similar(variants / "cat0.png", images, pipe, top_k=4)
     assert [Path(neighbour.source).name[:3] for neighbour in found] == ["cat", "cat", "roc", "roc"]
     assert str(variants / "cat0.png") not in [neighbour.source for neighbour in found]
     similarities = [neighbour.similarity for neighbour in found]
     assert similarities == sorted(similarities, reverse=True)
     query, other = pipe.features([variants / "cat0.png", found[0].source])
     assert similarities[0] == pytest.approx(torch.cosine_similarity(query, other, dim=0).item(), abs=1e-5)
-    assert len(similar(pipe, NAMES[0], images, top_k=100, batch_size=4)) == 6
+    assert len(similar(NAMES[0], images, pipe, top_k=100, batch_size=4)) == 6
     for wrong in ({"top_k": 0}, {"pool": "patches"}):
         with pytest.raises(ArgumentError):
-            similar(pipe, NAMES[0], images, **wrong)
+            similar(NAMES[0], images, pipe, **wrong)
 
 
 def test_the_commands(
@@ -127,5 +159,6 @@ def test_the_commands(
     code, out, err = run("features", str(variants), str(tmp_path / "*.gif"), "-o", str(output))
     assert (code, out) == (1, "")
     assert "features of 6 images, 2 errors" in err
-    assert np.load(output)["features"].shape == (6, 192)
+    with np.load(output) as table:
+        assert table["features"].shape == (6, 192)
     assert run("features", str(variants), "-o", "features.txt")[0] == 2

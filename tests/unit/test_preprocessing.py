@@ -11,8 +11,8 @@ from transformers import ViTImageProcessorPil
 
 from vit_pipeline import ViTPipeline
 from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, to_processor_config
+from vit_pipeline.engine import to_pixel_values
 from vit_pipeline.errors import ImageError
-from vit_pipeline.preprocessing import to_pixel_values
 
 SIZES = [(640, 480), (301, 1000), (224, 224), (225, 224), (31, 17), (1, 1), (1, 300), (500, 2)]
 SQUASH = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from vit_pipeline.batch import records as module
-from vit_pipeline.batch.records import RecordFile, differences, read_header, read_records, to_line
+from vit_pipeline.batch.records import Aside, RecordFile, differences, read_header, read_records, to_line
 from vit_pipeline.batch.tables import COLUMNS, working_file, write_table
 from vit_pipeline.errors import ArgumentError, OutputError
 
@@ -39,7 +39,7 @@ def test_a_header_then_records_in_order(tmp_path: Path) -> None:
     assert lines[0] == {"vit_pipeline": {**HEADER, "sizes": [4, 4]}}
     assert lines[1:] == [record("a"), record("b")]
     with RecordFile(path, HEADER) as file:
-        assert [r["source"] for r in file.records()] == ["a", "b"]
+        assert [r["source"] for r, _ in file.records()] == ["a", "b"]
         file.write([record("ü\u2028\n")])
         file.write([])
     assert [r["source"] for r in read_records(path)] == ["a", "b", "ü\u2028\n"]
@@ -75,8 +75,8 @@ def test_a_tail_of_zeros_is_cut_off_and_a_damaged_middle_is_not(tmp_path: Path) 
     path.write_bytes(content + b"\0" * 100)  # what a pulled plug can leave
     assert fill(path, "c") == content + to_line(record("c"))
     path.write_bytes(content + b"\0\n" + to_line(record("c")))
-    with RecordFile(path, HEADER) as file, pytest.raises(OutputError, match="line 4 is damaged"):
-        list(file.records())
+    with pytest.raises(OutputError, match="line 4 is damaged"):
+        RecordFile(path, HEADER)
     assert path.read_bytes().endswith(to_line(record("c")))
 
 
@@ -173,17 +173,20 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     RecordFile(tmp_path / "r.jsonl", HEADER).close()
 
 
-def test_a_copy_takes_the_place_of_the_file(tmp_path: Path) -> None:
+def test_records_are_set_aside_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    fill(path, "a", "b")
-    with RecordFile(path, HEADER) as file, RecordFile(tmp_path / "copy", HEADER, lock=False) as copy:
-        copy.write([record("x")])
-        copy.take_place_of(file)
-        file.write([record("y")])
-        with pytest.raises(OutputError, match="another run"):
-            RecordFile(path, HEADER)
-    assert [r["source"] for r in read_records(path)] == ["x", "y"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["r.jsonl"]
+    fill(path, "a", "b", "c", "b")
+    with RecordFile(path, HEADER) as file:
+        place = next(place for r, place in file.records() if r["source"] == "b")
+        file.aside.write_bytes(b'{"source": "half')  # a run was killed while it set records aside
+        file.set_aside(place)
+        file.write([record("x")])
+        aside = Aside(file.aside)
+    assert [r["source"] for r in read_records(path)] == ["a", "x"]
+    assert aside.find({"source": "c"}) == record("c")
+    assert aside.find({"source": "b"}) == record("b")
+    assert aside.find({"source": "c", "size": 3}) is None
+    assert aside.find({"source": "a"}) is None
 
 
 ROWS = [
@@ -199,7 +202,7 @@ def test_csv(tmp_path: Path) -> None:
     with RecordFile(work, HEADER) as file:
         file.write(ROWS)
     write_table(work, output)
-    with output.open(newline="") as table:
+    with output.open(newline="", encoding="utf-8-sig") as table:
         rows = list(csv.DictReader(table))
     assert tuple(rows[0]) == COLUMNS
     assert (rows[0]["source"], float(rows[0]["score"])) == ('a,"b".jpg', 0.1 + 0.2)
@@ -220,6 +223,21 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.to_pylist()[0] == {**ROWS[0], "error": None}
     assert table.to_pylist()[1]["error"] == {"type": "ImageError", "message": "bad"}
     assert json.loads(table.schema.metadata[b"vit_pipeline"])["dtype"] == "float32"
+
+
+def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
+    output = tmp_path / "r.csv"
+    work = working_file(output)
+    names = ["=1+1.png", "+a", "-2.jpg", "@x", "\tx", "猫.png", "a=b"]
+    with RecordFile(work, HEADER) as file:
+        file.write([record(name) | {"label": "=cmd()"} for name in names])
+    write_table(work, output)
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf")
+    with output.open(newline="", encoding="utf-8-sig") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["source"] for row in rows] == [*("'" + name for name in names[:5]), *names[5:]]
+    assert {row["label"] for row in rows} == {"'=cmd()"}
+    assert {float(row["score"]) for row in rows} == {0.1 + 0.2}
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.parquet"])
