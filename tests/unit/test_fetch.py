@@ -530,7 +530,7 @@ def test_proxies_that_do_not_work(names: dict[str, list[list[str]]], proxy: Web)
         port = closed.getsockname()[1]
     for asked in (url, "https://public.test/x.png"):
         assert "no connection to 127.0.0.1" in message(asked, proxy=f"http://127.0.0.1:{port}")
-    assert "cannot be fetched" in message(url, proxy="http://no-such-proxy.invalid:3128")
+    assert "no such host, no-such-proxy.invalid" in message(url, proxy="http://no-such-proxy.invalid:3128")
     assert "403" in message("https://public.test/", proxy=proxy.address)
 
 

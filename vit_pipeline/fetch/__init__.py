@@ -134,12 +134,7 @@ class _Job:
         """The response's head, its body still to be read; the connection is closed afterwards."""
         proxy = _proxy(target, self.proxy)
         (host, port), gate = _host_and_port(target), _host_and_port(proxy or target)
-        try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            if not proxy:
-                raise OSError(f"no such host, {host}") from error
-            addresses = []  # the proxy may know it
+        addresses = _look_up(host, port, known_elsewhere=proxy is not None)
         if not self.allow_private and not all(is_public(str(info[4][0])) for info in addresses):
             # Which address it is stays unsaid: a stranger at a web page must not read our name server.
             raise UnsafeURLError(f"{self.shown}: rejected, {host} is not a public address; {HOW_TO_ALLOW}")
@@ -155,7 +150,7 @@ class _Job:
         connection = _TLSConnection(*gate, ssl_context=_tls()) if secure else _Connection(*gate)
         with closing(connection):
             if proxy:
-                addresses = socket.getaddrinfo(*gate, type=socket.SOCK_STREAM)
+                addresses = _look_up(*gate)
                 login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
                 if secure:
                     connection.set_tunnel(host, port, headers=login)
@@ -220,6 +215,15 @@ def _tls() -> ssl.SSLContext:
 
 def _host_and_port(url: Url) -> tuple[str, int]:
     return str(url.host).strip("[]"), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _look_up(host: str, port: int, known_elsewhere: bool = False) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if known_elsewhere:
+            return []
+        raise OSError(f"no such host, {host}") from error
 
 
 def _proxy(target: Url, proxy: str | None) -> Url | None:
