@@ -191,8 +191,8 @@ class _Connection(HTTPConnection):
             try:
                 sock.settimeout(min(_CONNECT, self.job.end - time.monotonic()))
                 sock.connect(address)
-                sock.settimeout(None)  # stop() ends all that follows, by a copy: TLS takes the socket itself
-                self.job.sockets.append(sock.dup())
+                self.job.sockets.append(sock.dup())  # for stop(): TLS takes the socket itself
+                sock.settimeout(self.job.end - time.monotonic())
                 return sock
             except (OSError, ValueError) as error:  # ValueError: a negative time-out, the deadline has passed
                 sock.close()
