@@ -6,10 +6,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
+Talk = Callable[[socket.socket, threading.Event], None]
 
 
 class Web:
@@ -21,6 +22,8 @@ class Web:
         self.pages: dict[str, Answer] = {}
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        #: as a proxy: the port of 127.0.0.1 that every CONNECT leads to; 0: none is let through
+        self.tunnel = 0
         #: set at the end of a test, so that a dripping answer ends as well
         self.closing = threading.Event()
 
@@ -40,6 +43,20 @@ def serving(certificate: str | None = None, key: str | None = None) -> Iterator[
                 answer(self)
             except OSError:  # the client has gone, as it should
                 self.close_connection = True
+
+        def do_CONNECT(self) -> None:
+            web.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            if not web.tunnel:
+                self.send_error(403)
+                return
+            with socket.create_connection(("127.0.0.1", web.tunnel)) as there:
+                self.send_response(200)
+                self.end_headers()
+                back = threading.Thread(target=_pour, args=(there, self.connection), daemon=True)
+                back.start()
+                _pour(self.connection, there)
+                back.join(5)
+            self.close_connection = True
 
         def log_message(self, *args: object) -> None:
             pass
@@ -68,6 +85,45 @@ def serving(certificate: str | None = None, key: str | None = None) -> Iterator[
         web.closing.set()
         server.shutdown()
         server.server_close()
+        thread.join(5)
+
+
+def _pour(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@contextmanager
+def talking(talk: Talk) -> Iterator[int]:
+    """A server that does with each connection whatever a test likes, until the event; its port."""
+    closing = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the client has gone, as it should
+            talk(connection, closing)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        closing.set()
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        server.close()
         thread.join(5)
 
 

@@ -1,143 +1,207 @@
-"""A URL → bytes, safely: the only place of this package that fetches an address that somebody typed.
+"""A URL → bytes, safely: the only place in this package that fetches an address that somebody typed.
 
-Refused before anything is sent: schemes but http and https, ports but 80 and 443, user names and passwords,
-control characters, backslashes and spaces (``urls.py``), and every host of which any address is not public
-(``addresses.py``). The address that was checked is the address that is connected to, so a name that changes
-between look-ups changes nothing; TLS certificates are verified against the name. Each of at most three
-redirects is checked like the first URL. One deadline holds for everything: look-ups, connections, TLS,
-headers, and a body that drips.
-
-The ranges of addresses are microsoft-antissrf's. Its ``requests`` session is not used: it looks names up
-without a limit of time, tries the first address only, and keeps its socket, which the deadline needs, to
-itself. No proxy of the environment is asked, since it would do the look-up itself. Cookies, ranges and
-compression are left out.
+Before anything is sent, ``urls`` rejects schemes other than http and https, ports other than 80 and 443, user
+names, and what two programs might read in two ways; ``addresses`` rejects a host with an address that is not
+public. urllib3 then connects to the address that was checked, so a name that changes between look-ups changes
+nothing. Each redirect is checked like the first URL. Cookies, retries, caches and log-ins are left out.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
+import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
-from http import HTTPStatus
+from http.client import HTTPException, responses
+from io import BytesIO
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import unquote
+
+from urllib3 import HTTPResponse, make_headers
+from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import Url, parse_url
 
 from .. import __version__
-from ..errors import FetchError, UnsafeURLError
-from .addresses import AddressInfo, is_public, look_up
-from .urls import Target, how_to_allow, shortened, take_apart, without_password
-from .urls import is_url as is_url
+from ..errors import FetchError, UnsafeURLError, printable
+from .addresses import is_public
+from .urls import HOW_TO_ALLOW, shortened, take_apart, without_password
 
-#: Bytes of a body at most, as in ``images.py``.
-MAX_BYTES = 64 * 1024 * 1024
-MAX_REDIRECTS = 3
+MAX_BYTES = 64 * 1024 * 1024  # of a body, unpacked
+MAX_REDIRECTS = 10
 _MAX_ADDRESSES = 4  # of one host are tried
-_CHUNK = 64 * 1024
-_COMPRESSED = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress"}
+_CONNECT = 5.0  # seconds for each of them
+_ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
+_ADVICE = {
+    401: "it wants a log-in; download it in a browser and give the file",
+    403: "it rejects programs; download it in a browser and give the file",
+    407: "the proxy wants a log-in; give it as http://user:password@host:port",
+    429: "it wants fewer requests; wait some minutes and try again, nothing is repeated by itself",
+}
 
 
 def fetch(
     url: str,
     *,
     allow_private: bool = False,
+    proxy: str | None = None,
     max_bytes: int = MAX_BYTES,
-    connect_timeout: float = 5.0,
     deadline: float = 20.0,
 ) -> bytes:
     """The body that a URL answers with.
 
     Args:
         url: http or https.
-        allow_private: leave out the check of addresses and ports, for URLs of your own network. All else is
-            checked all the same.
-        max_bytes: a longer body is refused, by its Content-Length or as soon as it is longer.
-        connect_timeout: seconds for one address of a host.
-        deadline: seconds for the whole, redirects included.
+        allow_private: leave out the check of addresses and ports, for URLs of your own network. Everything
+            else is checked all the same.
+        proxy: ``"http://host:port"`` or ``"http://user:password@host:port"``, which may be private; ``"env"``
+            for what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; by default the environment is not looked at.
+            Every URL is checked as ever, and a host that can be looked up here must be public. But the proxy
+            looks it up again: names that only the proxy knows, or knows otherwise, are the proxy's to judge.
+        max_bytes: a longer body is rejected, by its Content-Length or as soon as it is longer once unpacked.
+        deadline: seconds for everything: look-ups, connections, TLS, redirects, headers, the body.
 
     Raises:
         UnsafeURLError: the URL, or one that it redirects to, must not be fetched.
         FetchError: it could not be fetched.
     """
     shown = shortened(without_password(url.strip()))
-    end = time.monotonic() + deadline
-    target = take_apart(url, shown, allow_private)
+    job = _Job(shown, allow_private, proxy, max_bytes, time.monotonic() + deadline)
+    threading.Thread(target=job.run, args=(url,), name="fetch", daemon=True).start()
     try:
+        return job.body.result(deadline)
+    except (OSError, HTTPException, urllib3_errors.HTTPError, ValueError) as error:
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        what = f"cannot be fetched ({what}); check the URL and your connection"
+        if isinstance(error, TimeoutError | urllib3_errors.TimeoutError):
+            what = f"took longer than {deadline:g} s; try again, or download it yourself"
+        elif isinstance(error, urllib3_errors.ProtocolError | urllib3_errors.DecodeError):
+            what = "broke off or is damaged; try again, or download it yourself"
+        raise FetchError(f"{shown}: {what}") from error
+    finally:
+        job.stop()
+
+
+@dataclass
+class _Job:
+    """One fetch, in a thread of its own, so that the deadline holds whatever it waits for.
+
+    The system's name look-up has no time limit, and a server may drip. A thread that waits for a server ends
+    when ``stop`` shuts its connection down, one that waits for a name with the resolver's own limit.
+    """
+
+    shown: str
+    allow_private: bool
+    proxy: str | None
+    max_bytes: int
+    end: float
+    sockets: list[socket.socket] = field(default_factory=list)
+    body: Future[bytes] = field(default_factory=Future)
+
+    def run(self, url: str) -> None:
+        try:
+            self.body.set_result(self._follow(url))
+        except Exception as error:
+            self.body.set_exception(error)
+
+    def stop(self) -> None:
+        for sock in self.sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _follow(self, url: str) -> bytes:
+        target = take_apart(url, self.shown, self.allow_private)
         for _ in range(MAX_REDIRECTS + 1):
-            with _answer(target, shown, allow_private, connect_timeout, end) as response:
-                location = response.getheader("Location")
-                if response.status not in (301, 302, 303, 307, 308) or location is None:
-                    return _body(response, shown, max_bytes)
-            target = _redirected(target, location, shown, allow_private)
-    except TimeoutError as error:
-        raise FetchError(
-            f"{shown}: took longer than {deadline:g} s; try again, or download it yourself"
-        ) from error
-    except ssl.SSLCertVerificationError as error:
-        raise FetchError(
-            f"{shown}: its certificate is not valid ({error.verify_message}); check the URL"
-        ) from error
-    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
-        detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise FetchError(
-            f"{shown}: cannot be fetched ({detail}); check the URL and your connection"
-        ) from error
-    raise FetchError(f"{shown}: redirects more than {MAX_REDIRECTS} times; give the address that it ends at")
+            with self._answer(target) as response:
+                location = response.get_redirect_location()
+                if not location:
+                    return self._read(response)
+            # Headers arrive as Latin-1; servers that put other letters into them mean UTF-8.
+            location = location.encode("latin-1").decode("utf-8", "replace")
+            there = f"{self.shown} → {shortened(without_password(location))}"
+            target = take_apart(location, there, self.allow_private, base=target.url)
+        raise FetchError(f"{self.shown}: more than {MAX_REDIRECTS} redirects; give the address they end at")
+
+    @contextmanager
+    def _answer(self, target: Url) -> Iterator[HTTPResponse]:
+        """The response's head, its body still to be read; the connection is closed afterwards."""
+        proxy = _proxy(target, self.proxy)
+        (host, port), gate = _host_and_port(target), _host_and_port(proxy or target)
+        addresses = _look_up(host, port, known_elsewhere=proxy is not None)
+        if not self.allow_private and not all(is_public(str(info[4][0])) for info in addresses):
+            # Which address it is stays unsaid: a stranger at a web page must not read our name server.
+            raise UnsafeURLError(f"{self.shown}: rejected, {host} is not a public address; {HOW_TO_ALLOW}")
+
+        contact = printable(os.environ.get("VIT_PIPELINE_CONTACT", "")).encode("ascii", "ignore").decode()
+        headers = {
+            "User-Agent": f"vit-pipeline/{__version__}" + (f" ({contact})" if contact else ""),
+            "Accept": "image/*",
+            "Accept-Encoding": "gzip, deflate",
+            "Connection": "close",
+        }
+        path, secure = target.request_uri, target.scheme == "https"
+        connection = _TLSConnection(*gate, ssl_context=_tls()) if secure else _Connection(*gate)
+        with closing(connection):
+            if proxy:
+                addresses = _look_up(*gate)
+                login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
+                if secure:
+                    connection.set_tunnel(host, port, headers=login)
+                else:
+                    path, headers = target.url, headers | login
+            connection.job, connection.addresses = self, addresses
+            connection.request("GET", path, headers=headers, preload_content=False)
+            with closing(connection.getresponse()) as response:
+                yield response
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        status = response.status
+        if status != 200:
+            said = f"{self.shown}: the server answered {status} {responses.get(status, '')}".rstrip()
+            advice = "try again later" if 500 <= status < 600 else "check the URL"
+            raise FetchError(f"{said}; {_ADVICE.get(status, advice)}")
+        if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+            raise FetchError(f"{self.shown}: packed in a way that was not asked for; download it yourself")
+        body = BytesIO()
+        # read1: http.client's read() takes a negative chunk size for "all there is", however much.
+        while (response.length_remaining or 0) <= self.max_bytes >= body.tell():
+            if not (chunk := response.read1(64 * 1024, decode_content=True)):
+                return body.getvalue()
+            body.write(chunk)
+        raise FetchError(f"{self.shown}: larger than the {self.max_bytes} bytes allowed; use a smaller image")
 
 
-def _redirected(target: Target, location: str, shown: str, allow_private: bool) -> Target:
-    # Headers arrive as Latin-1; servers that put other letters into them mean UTF-8.
-    location = location.encode("latin-1").decode("utf-8", "replace")
-    shown = f"{shown} → {shortened(without_password(location))}"
-    try:
-        there = urljoin(target.url, location)
-    except ValueError as error:
-        raise UnsafeURLError(f"{shown}: refused, it is not a proper URL ({error})") from error
-    return take_apart(there, shown, allow_private)
+class _Connection(HTTPConnection):
+    """Connects to the first of the checked ``addresses`` that answers, and looks nothing up."""
+
+    job: _Job
+    addresses: list[Any]
+
+    def _new_conn(self) -> socket.socket:
+        failure = "the host has no address"
+        for family, kind, protocol, _, address in self.addresses[:_MAX_ADDRESSES]:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(min(_CONNECT, self.job.end - time.monotonic()))
+                sock.connect(address)
+                self.job.sockets.append(sock.dup())  # for stop(): TLS takes the socket itself
+                sock.settimeout(self.job.end - time.monotonic())
+                return sock
+            except (OSError, ValueError) as error:  # ValueError: a negative time-out, the deadline has passed
+                sock.close()
+                failure = f"no connection to {self.host}: {getattr(error, 'strerror', None) or error}"
+        raise OSError(failure)
 
 
-def _checked_addresses(target: Target, shown: str, allow_private: bool, end: float) -> list[AddressInfo]:
-    try:
-        found = look_up(target.host, target.port, end - time.monotonic())
-    except socket.gaierror as error:
-        raise FetchError(
-            f"{shown}: no such host, {target.host}; check the URL and your connection"
-        ) from error
-    if not allow_private and not all(is_public(info[4][0]) for info in found):
-        # Which address it is stays unsaid: a stranger at a web page must not read our name server.
-        raise UnsafeURLError(f"{shown}: refused, {target.host} is not a public address; {how_to_allow()}")
-    return found[:_MAX_ADDRESSES]
-
-
-class _Timed(socket.socket):
-    """A socket each of whose reads may take what is left until ``end``, not a time-out of its own."""
-
-    end: float
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_left(self.end))
-        return super().recv_into(*args, **kwargs)
-
-
-class _TimedTLS(ssl.SSLSocket):
-    """The same with TLS."""
-
-    end: float
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_left(self.end))
-        return super().recv_into(*args, **kwargs)
-
-
-def _left(end: float) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the deadline has passed")
-    return left
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same with TLS, the certificate verified against the host's name."""
 
 
 @lru_cache(maxsize=1)
@@ -146,81 +210,31 @@ def _tls() -> ssl.SSLContext:
 
     context = ssl.create_default_context()  # what this system trusts, a company's own certificates included
     context.load_verify_locations(certifi.where())
-    context.sslsocket_class = _TimedTLS
     return context
 
 
-def _connect(
-    target: Target, addresses: list[AddressInfo], connect_timeout: float, end: float
-) -> socket.socket:
-    """A connection to the first of the (checked) addresses that takes one."""
-    failure: OSError = OSError("the host has no address")
-    for family, kind, protocol, _, address in addresses:
-        plain = _Timed(family, kind, protocol)
-        plain.end = end
-        try:
-            plain.settimeout(min(connect_timeout, _left(end)))
-            plain.connect(address)
-            plain.settimeout(_left(end))
-            if target.scheme == "http":
-                return plain
-            secure = _tls().wrap_socket(plain, server_hostname=target.host, do_handshake_on_connect=False)
-        except OSError as error:
-            plain.close()
-            _left(end)
-            failure = OSError(f"no connection to {address[0]}: {error.strerror or error}")
-            continue
-        assert isinstance(secure, _TimedTLS)
-        try:
-            secure.end = end
-            secure.do_handshake()
-        except BaseException:
-            secure.close()
-            raise
-        return secure
-    raise failure
+def _host_and_port(url: Url) -> tuple[str, int]:
+    return str(url.host).strip("[]"), url.port or (443 if url.scheme == "https" else 80)
 
 
-@contextmanager
-def _answer(
-    target: Target, shown: str, allow_private: bool, connect_timeout: float, end: float
-) -> Iterator[http.client.HTTPResponse]:
-    """The response's head, its body still to be read; the connection is closed afterwards."""
-    addresses = _checked_addresses(target, shown, allow_private, end)
-    connection = http.client.HTTPConnection(target.host, target.port)
-    connection.sock = _connect(target, addresses, connect_timeout, end)
+def _look_up(host: str, port: int, known_elsewhere: bool = False) -> list[Any]:
     try:
-        headers = {
-            "Host": target.host_header,
-            "User-Agent": f"vit-pipeline/{__version__}",
-            "Accept": "image/*",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        }
-        connection.request("GET", target.path, headers=headers)
-        with connection.getresponse() as response:
-            yield response
-    finally:
-        connection.close()
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if known_elsewhere:
+            return []
+        raise OSError(f"no such host, {host}") from error
 
 
-def _body(response: http.client.HTTPResponse, shown: str, max_bytes: int) -> bytes:
-    if response.status != 200:
-        known = next((status.phrase for status in HTTPStatus if status == response.status), "")
-        raise FetchError(
-            f"{shown}: the server answered {response.status} {known}".rstrip() + "; check the URL"
-        )
-    if response.getheader("Content-Encoding", "").strip().lower() in _COMPRESSED:
-        raise FetchError(f"{shown}: sent compressed although asked not to; download it yourself")
-    too_large = FetchError(f"{shown}: larger than the {max_bytes} bytes that are read; use a smaller image")
-    announced = response.length
-    if announced is not None and announced > max_bytes:
-        raise too_large
-    body = io.BytesIO()
-    while chunk := response.read(_CHUNK):
-        if body.tell() + len(chunk) > max_bytes:
-            raise too_large
-        body.write(chunk)
-    if announced is not None and body.tell() < announced:
-        raise FetchError(f"{shown}: broke off after {body.tell()} of {announced} bytes; try again")
-    return body.getvalue()
+def _proxy(target: Url, proxy: str | None) -> Url | None:
+    if proxy == "env":
+        from requests.utils import get_environ_proxies, select_proxy
+
+        proxy = select_proxy(target.url, get_environ_proxies(target.url))
+    if not proxy:
+        return None
+    with suppress(ValueError):  # its message may have a password in it
+        found = parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        if found.scheme == "http" and found.host:
+            return found
+    raise FetchError(f"the proxy {without_password(proxy)} cannot be used; give it as http://host:port")

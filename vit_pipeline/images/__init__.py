@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from ..errors import ImageError
-from ..fetch.urls import is_data_url, is_url, one_line, shortened, without_password
+from ..errors import ImageError, printable
+from ..fetch.urls import is_data_url, is_url, shortened, without_password
 from .arrays import array_name, from_array, from_tensor, is_array, is_tensor
 from .metadata import Refused
 
@@ -92,10 +92,10 @@ def source_name(source: Any) -> str:
     """The short name of a source in messages and records: one line, passwords of URLs hidden."""
     if isinstance(source, str):
         if is_data_url(source):
-            return one_line(source.strip()[:40]) + f"… ({len(source)} characters)"
+            return printable(source.strip()[:40]) + f"… ({len(source)} characters)"
         return without_password(source)
     if isinstance(source, os.PathLike):
-        return one_line(os.fsdecode(source))
+        return printable(os.fsdecode(source), limit=sys.maxsize)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<bytes, {memoryview(source).nbytes} bytes>"
     if is_array(source) or is_tensor(source):
@@ -104,7 +104,7 @@ def source_name(source: Any) -> str:
         return f"<PIL image {source.width}×{source.height}>"
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
-        return f"<file {one_line(name)}>" if isinstance(name, str) else "<file>"
+        return f"<file {printable(name)}>" if isinstance(name, str) else "<file>"
     return f"<{type(source).__name__}>"
 
 
