@@ -238,7 +238,7 @@ def draft_size(processor: Any) -> tuple[int, int]:
 
 
 def positive(name: str, value: int) -> int:
-    """``value`` as a plain int of at least 1, from any integer type. Raises ArgumentError, naming ``name``."""
+    """``value`` as a plain int of at least 1, from any integer type. Raises ArgumentError."""
     with suppress(TypeError):
         if not isinstance(value, bool) and operator.index(value) >= 1:
             return operator.index(value)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Run
 from tiny import make_checkpoint
+
+from vit_pipeline import ViTPipeline
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 
@@ -135,3 +140,100 @@ def test_python_dash_m_is_the_same() -> None:
     )
     for command in ("predict", "download", "models"):
         assert command in done.stdout
+
+
+INTERRUPTER = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    "at", ["vit_pipeline.cli", "numpy", "torch", "torch._C", "transformers", "PIL.Image"]
+)
+def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, at: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTER)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-m", "vit_pipeline", "predict", "-m", "demo", PHOTOS / "cat.png"],
+        env=os.environ | {"PYTHONPATH": path, "INTERRUPT_AT": at},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_at_work_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(ViTPipeline, "read", interrupted)
+    monkeypatch.setattr(os, "_exit", leave)
+    code, out, err = run("predict", "-m", "demo", "-q", PHOTOS / "cat.png")
+    assert (code, out, err) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["predict", "classify", "features", "similar"])
+def test_arguments_that_name_images_mean_the_same_everywhere(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Files, folders, globs, a list; '-' the bytes of one image; --from-file - a list on stdin."""
+    output = tmp_path / {"classify": "o.jsonl", "features": "o.npz"}.get(command, "none")
+    extra = {"predict": ["--json"], "similar": ["--json", "-k", 99]}.get(command, ["-o", output])
+    first = [PHOTOS / "coffee.png"] if command == "similar" else []
+
+    def sources(*arguments: object, stdin: bytes) -> list[str]:
+        output.unlink(missing_ok=True)
+        code, out, err = run(command, *first, *arguments, *extra, "-m", "demo", "-q", stdin=stdin)
+        assert code == 0, err
+        if command == "features":
+            with np.load(output) as table:
+                found = table["source"].tolist()
+        else:
+            lines = (output.read_text() if command == "classify" else out).splitlines()
+            found = [json.loads(line)["source"] for line in lines[command == "classify" :]]
+        return sorted(Path(source).name for source in found)
+
+    cat, rocket = PHOTOS / "cat.png", PHOTOS / "rocket.jpg"
+    (tmp_path / "list.txt").write_text(f"{rocket}\n")
+    (tmp_path / "folder").mkdir()
+    shutil.copy(cat, tmp_path / "folder" / "in.png")
+    named = [tmp_path / "list.txt", "-", tmp_path / "folder", PHOTOS / "c*t.png"]
+    assert sources(*named, stdin=cat.read_bytes()) == ["<stdin>", "cat.png", "in.png", "rocket.jpg"]
+    assert sources(cat, "--from-file", "-", stdin=f"{rocket}\n".encode()) == ["cat.png", "rocket.jpg"]
+    assert sources("--from-file", tmp_path / "list.txt", stdin=b"") == ["rocket.jpg"]
+    assert run(command, *first, *extra, "-m", "demo")[0] == 2
+    assert run(command, *first, "-", "--from-file", "-", *extra, "-m", "demo", stdin=b"")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["features", "classify"])
+def test_a_failed_run_leaves_no_output(run: Run, tmp_path: Path, command: str) -> None:
+    suffix = {"features": ".npz", "classify": ".jsonl"}[command]
+    code, *_ = run(command, PHOTOS, "-o", tmp_path / f"o{suffix}", "-m", tmp_path / "no-model")
+    assert code == 1
+    assert list(tmp_path.iterdir()) == []
+    if command == "features":
+        assert run(command, tmp_path / "gone.png", "-o", tmp_path / "o.npz", "-m", "demo")[0] == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_and_classify_agree_by_default(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "o.jsonl"
+    _, out, _ = run("predict", PHOTOS, "--json", "-m", "demo")
+    assert run("classify", PHOTOS, "-o", output, "-m", "demo")[0] == 0
+    ours = [json.loads(line)["score"] for line in out.splitlines()]
+    theirs = [json.loads(line)["score"] for line in output.read_text().splitlines()[1:]]
+    assert ours == pytest.approx(theirs, abs=2e-6)
+    assert json.loads(output.read_text().splitlines()[0])["vit_pipeline"]["dtype"] == "float32"

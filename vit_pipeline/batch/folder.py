@@ -272,9 +272,7 @@ class _Reading:
     def __enter__(self) -> None:
         try:
             with self.path.open("wb+") as file:
-                file.write(
-                    bytes(self._SLOTS * self._LENGTH)
-                )  # takes its room now: a full disk is no crash later
+                file.write(bytes(self._SLOTS * self._LENGTH))  # takes its room now, not by and by
                 file.flush()
                 self._slots = mmap.mmap(file.fileno(), 0)
         except OSError:
