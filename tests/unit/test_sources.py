@@ -101,5 +101,7 @@ def test_folders_may_be_very_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         os.chdir("d")
     Path("x.png").write_bytes(b"")
     os.chdir(tmp_path)
-    assert len(found(["d"])) == 1
-    subprocess.run(["rm", "-rf", "d"], check=True)  # shutil.rmtree is recursive
+    try:
+        assert len(found(["d"])) == 1
+    finally:
+        subprocess.run(["rm", "-rf", "d"], check=True)  # pytest's own way to remove it is recursive

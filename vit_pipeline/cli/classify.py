@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..names import DEFAULT_MODEL
 from . import options as o
-from .terminal import image_sources, note, open_pipeline
+from .terminal import image_sources, note
 
 if TYPE_CHECKING:
     from ..batch import Summary
@@ -34,26 +33,19 @@ Retry = Annotated[bool, typer.Option("--retry-errors", help="Read again what fai
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds for reading one image.")]
 
 
+@o.with_pipeline
 def classify(
+    open: o.Open,
+    quiet: bool,
     output: Output,
     images: o.Images = None,
     from_file: o.FromFile = None,
-    model: o.Model = DEFAULT_MODEL,
-    revision: o.Revision = None,
     top_k: o.TopK = 5,
     batch_size: o.BatchSize = 8,
     threads: Threads = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
     jpeg_draft: Draft = False,
     retry_errors: Retry = False,
     time_limit: TimeLimit = 60,
-    refresh: o.Refresh = False,
-    allow_private_urls: o.AllowPrivate = False,
-    proxy: o.Proxy = None,
-    use_env_proxy: o.EnvProxy = False,
-    max_pixels: o.MaxPixels = None,
-    quiet: o.Quiet = False,
 ) -> None:
     """Classify folders of any size into a file.
 
@@ -62,17 +54,7 @@ def classify(
     Example: vit-pipeline classify photos/ -o photos.jsonl
     """
     sources = image_sources(images, from_file)
-    pipe = open_pipeline(
-        model,
-        revision,
-        quiet=quiet,
-        device=device,
-        dtype=dtype,
-        refresh=refresh,
-        allow_private=allow_private_urls,
-        proxy="env" if use_env_proxy else proxy,
-        max_pixels=max_pixels,
-    )
+    pipe = open()
     from ..batch import classify as run
 
     with _finish_on_interrupt() as stop, _Bar(sources, quiet) as bar:

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from ..errors import VitPipelineError, printable
-from ..names import DEFAULT_MODEL
 from . import options as o
-from .terminal import image_sources, note, open_pipeline, print_json, read_stdin
+from .terminal import image_sources, note, print_json, read_stdin
 
 
 class Pooling(StrEnum):
@@ -37,21 +36,15 @@ class Errors:
             raise typer.Exit(1)
 
 
+@o.with_pipeline
 def features(
+    open: o.Open,
+    quiet: bool,
     output: Annotated[Path, o.output(".npz", ".parquet")],
     images: o.Images = None,
     from_file: o.FromFile = None,
-    model: o.Model = DEFAULT_MODEL,
-    revision: o.Revision = None,
     pool: Pool = Pooling.cls,
     batch_size: o.BatchSize = 8,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
-    allow_private_urls: o.AllowPrivate = False,
-    proxy: o.Proxy = None,
-    use_env_proxy: o.EnvProxy = False,
-    max_pixels: o.MaxPixels = None,
-    quiet: o.Quiet = False,
 ) -> None:
     """Write images' features to a file.
 
@@ -60,16 +53,7 @@ def features(
     Example: vit-pipeline features photos/ -o photos.npz
     """
     sources = image_sources(images, from_file)
-    pipe = open_pipeline(
-        model,
-        revision,
-        quiet=quiet,
-        device=device,
-        dtype=dtype,
-        allow_private=allow_private_urls,
-        proxy="env" if use_env_proxy else proxy,
-        max_pixels=max_pixels,
-    )
+    pipe = open()
     from ..features import save_features
 
     errors = Errors()
@@ -81,22 +65,16 @@ def features(
     errors.exit()
 
 
+@o.with_pipeline
 def similar(
+    open: o.Open,
+    quiet: bool,
     query: Annotated[str, typer.Argument(help="The image to compare with; '-': on stdin.")],
     images: o.Images = None,
     from_file: o.FromFile = None,
-    model: o.Model = DEFAULT_MODEL,
-    revision: o.Revision = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many images to list.")] = 10,
+    top_k: o.TopK = 10,
     pool: Pool = Pooling.cls,
     batch_size: o.BatchSize = 8,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
-    allow_private_urls: o.AllowPrivate = False,
-    proxy: o.Proxy = None,
-    use_env_proxy: o.EnvProxy = False,
-    max_pixels: o.MaxPixels = None,
-    quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
     """List the images most like one.
@@ -106,16 +84,7 @@ def similar(
     Example: vit-pipeline similar cat.jpg photos/ -k 5
     """
     sources = image_sources(images, from_file)
-    pipe = open_pipeline(
-        model,
-        revision,
-        quiet=quiet,
-        device=device,
-        dtype=dtype,
-        allow_private=allow_private_urls,
-        proxy="env" if use_env_proxy else proxy,
-        max_pixels=max_pixels,
-    )
+    pipe = open()
     from ..features import similar as find_similar
 
     errors = Errors()

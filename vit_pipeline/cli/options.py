@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ..names import KNOWN_MODELS
+from ..names import DEFAULT_MODEL, KNOWN_MODELS
+from .terminal import open_pipeline
 
 Images = Annotated[
     list[str] | None,
@@ -26,7 +30,7 @@ Model = Annotated[
     typer.Option("--model", "-m", help=f"{', '.join(KNOWN_MODELS)}, owner/name[@revision], or ./folder."),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch or tag of the ModelScope repository.")]
-TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes to list.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many to list, the best first.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images in one forward pass.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[
@@ -44,6 +48,7 @@ EnvProxy = Annotated[
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Reject images of more pixels than this.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Open = Callable[[], Any]  #: loads the model that the user has named
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
@@ -55,4 +60,50 @@ def output(*suffixes: str) -> Any:
             raise typer.BadParameter(f"{path}: the name must end in {' or '.join(suffixes)}")
         return path
 
-    return typer.Option("--output", "-o", help=f"A file that ends in {', '.join(suffixes)}.", callback=check)
+    return typer.Option("--output", "-o", help=f"A file: {', '.join(suffixes)}.", callback=check)
+
+
+def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of every command that runs a model on images.
+
+    It is called with ``open``, which loads the model and returns the pipeline, and ``quiet``.
+    """
+
+    def common(
+        model: Model = DEFAULT_MODEL,
+        revision: Revision = None,
+        device: Device = "auto",
+        dtype: Dtype = "float32",
+        refresh: Refresh = False,
+        allow_private_urls: AllowPrivate = False,
+        proxy: Proxy = None,
+        use_env_proxy: EnvProxy = False,
+        max_pixels: MaxPixels = None,
+        quiet: Quiet = False,
+    ) -> Any:
+        return open_pipeline(
+            model,
+            revision,
+            quiet=quiet,
+            device=device,
+            dtype=dtype,
+            refresh=refresh,
+            allow_private=allow_private_urls,
+            proxy="env" if use_env_proxy else proxy,
+            max_pixels=max_pixels,
+        )
+
+    shared = inspect.signature(common).parameters
+    own = {k: v for k, v in inspect.signature(command).parameters.items() if k not in ("open", "quiet")}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        command(open=lambda: common(**options), quiet=options["quiet"], **given)
+
+    hints = get_type_hints(command, include_extras=True) | get_type_hints(common, include_extras=True)
+    run.__annotations__ = {name: hints[name] for name in (*own, *shared)}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in (*own.values(), *shared.values())]
+    )
+    return run
