@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, loading
-from .catalog import DEFAULT_MODEL, KnownModel
 from .checkpoints.folder import read_recipe
-from .names import parse_name
+from .names import DEFAULT_MODEL, KnownModel, parse_name
 from .structure import describe
 from .structure.costs import Cost
 
@@ -42,7 +41,7 @@ class ModelCard:
             known = self.published
             card["published"] = {
                 "summary": known.summary,
-                "recipe": known.recipe,
+                "recipe": known.preprocessing,
                 "top1": known.top1,
                 "top1_source": known.top1_source,
                 "licence": known.licence,
@@ -66,10 +65,10 @@ class ModelCard:
         ]
         if self.recipe:
             lines.append(f"  preprocessing  {self.recipe}")
-        if self.published and (self.published.top1 or self.published.recipe):
+        if self.published and (self.published.top1 or self.published.preprocessing):
             lines.append("published by its authors")
-            if self.published.recipe and not self.recipe:
-                lines.append(f"  preprocessing  {self.published.recipe}")
+            if self.published.preprocessing and not self.recipe:
+                lines.append(f"  preprocessing  {self.published.preprocessing}")
             if self.published.top1:
                 lines.append(f"  top-1          {self.published.top1} % on ImageNet-1k")
                 lines.append(f"                 ({self.published.top1_source})")

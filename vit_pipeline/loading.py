@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hub
-from .catalog import DEFAULT_MODEL, IMAGENET_LABELS
 from .checkpoints.config import check_config, read_json
 from .checkpoints.folder import open_folder, quiet_transformers, read_config, weights_file
 from .checkpoints.timm_checkpoint import is_timm_config
 from .devices import pick_device, pick_dtype
 from .errors import CheckpointError, DeviceError
 from .hub.cache import CONFIG, PREPROCESSOR
-from .names import parse_name
+from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
 
 if TYPE_CHECKING:
     import torch

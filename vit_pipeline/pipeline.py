@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from . import loading
-from .catalog import DEFAULT_MODEL
 from .errors import ArgumentError, CheckpointError, ImageError, VitPipelineError
 from .images import read_image, source_name
+from .names import DEFAULT_MODEL
 from .prediction import LabelScore, Prediction
 from .preprocessing import to_pixel_values
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
 from ..errors import ArgumentError
+from ..names import DEFAULT_MODEL
 from .options import AllowPrivate, Device, Dtype, Model, Refresh, Revision
 from .terminal import note, open_pipeline
 

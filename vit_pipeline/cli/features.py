@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
 from ..errors import ArgumentError, VitPipelineError, printable
+from ..names import DEFAULT_MODEL
 from .options import AllowPrivate, Device, Dtype, Images, Json, Model, Revision
 from .terminal import note, open_pipeline, print_json
 

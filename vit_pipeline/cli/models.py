@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..catalog import DEFAULT_MODEL, KNOWN_MODELS
+from ..names import DEFAULT_MODEL, KNOWN_MODELS
 from .options import Json, Refresh, Revision
 from .terminal import ProgressBars, note, print_json
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..catalog import KNOWN_MODELS
+from ..names import KNOWN_MODELS
 
 Images = Annotated[
     list[str],

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
 from ..errors import ImageError, VitPipelineError
+from ..names import DEFAULT_MODEL
 from .options import AllowPrivate, Device, Dtype, Images, Json, Model, Refresh, Revision
 from .terminal import note, open_pipeline, print_json, print_prediction, read_stdin
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
 from ..errors import ArgumentError
+from ..names import DEFAULT_MODEL
 from .options import AllowPrivate, Device, Model, Revision
 from .terminal import open_pipeline
 
