@@ -36,8 +36,8 @@ class Provenance:
     """Where a model came from, so that a result can be traced to the bytes behind it."""
 
     name: str  #: as the user said it
-    source: str  #: "embedded", "ModelScope" or "folder"
-    revision: str | None  #: of the ModelScope repository
+    source: str  #: "embedded", "folder", "ModelScope" or "Hugging Face cache"
+    revision: str | None  #: of the repository
     folder: Path
     repo: str | None = None
 
@@ -104,7 +104,7 @@ def locate(
         assert meant.repo is not None
         repo, revision = meant.repo, meant.revision
         copy = hub.download(repo, revision, refresh=refresh, weights=not config_only, progress=progress)
-        found = Provenance(meant.text, "ModelScope", copy.revision, copy.folder, repo)
+        found = Provenance(meant.text, copy.source, copy.revision, copy.folder, repo)
     for file_name, digest in (expected_sha256 or {}).items():
         if (actual := found.sha256.get(file_name)) != digest.lower():
             what = f"has the SHA-256 {actual}" if actual else "is not among its files"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from vit_pipeline import hub as door
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
 from vit_pipeline.hub.advice import in_the_open
 from vit_pipeline.hub.cache import RECORD, snapshot_folder
+from vit_pipeline.names import KNOWN_MODELS, KnownModel, parse_name
 
 REPO = "acme/tiny-vit"
 CONFIG, PREPROCESSOR, WEIGHTS = FILES = (door.CONFIG, door.PREPROCESSOR, door.WEIGHTS)
@@ -82,10 +85,10 @@ def test_cold_then_warm(tiny: HubServer, tiny_files: Files, tmp_path: Path) -> N
 def test_cached_copy_needs_no_modelscope_and_a_download_is_silent(tiny: HubServer) -> None:
     code = f"""
         import logging, sys, warnings
-        import requests  # has filters of its own
+        import numpy, requests  # have filters of their own
         before = [(type(h), h.level) for h in logging.root.handlers], list(warnings.filters)
         from vit_pipeline import hub
-        assert not set(sys.modules) & {{"modelscope", "torch", "filelock", "numpy"}}
+        assert not set(sys.modules) & {{"modelscope", "modelscope_hub", "torch", "filelock"}}
         assert hub.find_cached("{REPO}") is None
         cold = hub.download("{REPO}")
         assert not set(sys.modules) & {{"modelscope", "torch"}}, "its client alone is enough"
@@ -94,7 +97,7 @@ def test_cached_copy_needs_no_modelscope_and_a_download_is_silent(tiny: HubServe
         assert hub.download("{REPO}", refresh=True).downloaded
     """
     cold = run_python(code)
-    assert cold == (0, "", "WARNING:root:still heard\n")
+    assert cold == (0, "", "WARNING:root:still heard\n"), cold[2]
     tiny.clear()
     warm = f"""
         import sys
@@ -177,6 +180,81 @@ def test_timm_layout_needs_no_preprocessor(hub: HubServer, tiny_files: Files) ->
     hub.add(REPO, {CONFIG: config, WEIGHTS: tiny_files[WEIGHTS]})
     assert door.download(REPO).files == (CONFIG, WEIGHTS)
     assert not door.download(REPO).downloaded
+
+
+SHARDS = tuple(f"model-0000{part}-of-00002.safetensors" for part in (1, 2))
+
+
+def sharded(files: Files, names: tuple[str, ...] = SHARDS) -> Files:
+    table = {f"tensor.{place}": name for place, name in enumerate(names)}
+    index = json.dumps({"metadata": {}, "weight_map": table}).encode()
+    small = {name: content for name, content in files.items() if name != WEIGHTS}
+    return small | {door.INDEX: index} | dict.fromkeys(names, files[WEIGHTS])
+
+
+def test_shards(hub: HubServer, tiny_files: Files) -> None:
+    files = sharded(tiny_files)
+    hub.add(
+        REPO, files | {"model-00003-of-00003.safetensors": b"of another time", "pytorch_model.bin": b"PK"}
+    )
+    found = door.download(REPO)
+    assert found.files == (CONFIG, PREPROCESSOR, door.INDEX, *SHARDS)
+    assert hub.downloads == sorted(found.files)
+    assert contents(found.folder, found.files) == files
+    hub.clear()
+    assert door.download(REPO).files == found.files
+    assert hub.requests == []
+    truncate(found.folder / SHARDS[1])
+    assert door.find_cached(REPO) is None
+    assert door.download(REPO).downloaded
+    assert hub.downloads == [SHARDS[1]]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("../../evil-00001-of-00001.safetensors",),
+        ("model-00001-of-00002.safetensors", "/tmp/model-00002-of-00002.safetensors"),
+        ("model-1-of-2.safetensors",),
+        tuple(f"model-{part:05}-of-00501.safetensors" for part in range(501)),
+        (),
+    ],
+)
+def test_an_index_that_names_other_files(hub: HubServer, tiny_files: Files, names: tuple[str, ...]) -> None:
+    hub.add(REPO, sharded(tiny_files, names))
+    with pytest.raises(CheckpointError, match=door.INDEX):
+        door.download(REPO)
+    assert not set(hub.downloads) & set(names)
+    assert door.find_cached(REPO) is None
+
+
+def test_a_shard_that_the_repository_lacks(hub: HubServer, tiny_files: Files) -> None:
+    hub.add(REPO, {name: content for name, content in sharded(tiny_files).items() if name != SHARDS[1]})
+    with pytest.raises(CheckpointError, match=f"{SHARDS[1]} is missing"):
+        door.download(REPO)
+    assert door.find_cached(REPO) is None
+
+
+@pytest.mark.parametrize("extra", [{}, {door.PROCESSOR: b"{}"}])
+def test_no_preprocessor_config(hub: HubServer, tiny_files: Files, extra: Files) -> None:
+    """Where the repository has none, its download is complete without; elsewhere that proves nothing."""
+    files = {CONFIG: tiny_files[CONFIG], WEIGHTS: tiny_files[WEIGHTS]} | extra
+    hub.add(REPO, files)
+    found = door.download(REPO)
+    assert set(found.files) == set(files)
+    assert door.find_cached(REPO) is not None
+    (found.folder / RECORD).unlink()  # as if the client alone had made it
+    assert (door.find_cached(REPO) is not None) == bool(extra)
+
+
+def test_a_file_that_the_repository_has_no_more(tiny: HubServer, tiny_files: Files) -> None:
+    folder = door.download(REPO).folder
+    (folder / "notes.txt").write_text("the user's own")
+    newer = {CONFIG: tiny_files[CONFIG], PREPROCESSOR: tiny_files[PREPROCESSOR], door.PICKLE: b"PK weights"}
+    tiny.add(REPO, newer)
+    assert door.download(REPO, refresh=True).files == tuple(newer)
+    assert {path.name for path in folder.iterdir()} == {*newer, RECORD, "notes.txt"}
+    assert door.find_cached(REPO) is not None
 
 
 @pytest.mark.parametrize(
@@ -408,6 +486,116 @@ def test_old_layouts_are_the_clients(tmp_path: Path) -> None:
             folder.rmdir()
     """
     assert run_python(code)[0] == 0
+
+
+def test_cache_dir(tiny: HubServer, tmp_path: Path) -> None:
+    found = door.download(REPO, cache_dir=tmp_path / "mine")
+    assert found.folder == tmp_path / "mine/models/acme--tiny-vit/snapshots/master"
+    assert not (tmp_path / "cache/models").exists()
+    assert door.find_cached(REPO) is None
+    assert door.find_cached(REPO, cache_dir=str(tmp_path / "mine")) is not None
+
+
+def test_local_files_only(tiny: HubServer, tmp_path: Path) -> None:
+    folder = tmp_path / "cache/models/acme--tiny-vit/snapshots/master"
+    download_fails("no complete copy", str(folder), local_files_only=True)
+    assert tiny.requests == []
+    door.download(REPO)
+    tiny.clear()
+    assert door.download(REPO, local_files_only=True, refresh=True).folder == folder
+    truncate(folder / WEIGHTS)
+    download_fails("no complete copy", f"{WEIGHTS} is not the file", local_files_only=True)
+    assert tiny.requests == []
+
+
+# ---------------------------------------------------------------- Hugging Face's cache on this disk
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def hugging_face(cache: Path, files: Files, commit: str = COMMIT, ref: str = "main") -> Path:
+    """Fill ``cache`` as huggingface_hub does: blobs, and links to them."""
+    repo = cache / "models--acme--tiny-vit"
+    (repo / "refs").mkdir(parents=True, exist_ok=True)
+    (repo / "refs" / ref).write_text(commit)
+    fill(repo / "blobs" / commit, files)
+    snapshot = repo / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name in files:
+        (snapshot / name).symlink_to(repo / "blobs" / commit / name)
+    return snapshot
+
+
+def test_a_copy_in_hugging_faces_cache(tiny: HubServer, tiny_files: Files, tmp_path: Path) -> None:
+    snapshot = hugging_face(tmp_path / "hf", tiny_files)
+    tag = hugging_face(tmp_path / "hf", sharded(tiny_files), "f" * 40, "v1")
+    found = door.download(REPO)
+    assert (found.folder, found.revision, found.source) == (snapshot, COMMIT, "Hugging Face cache")
+    assert not found.downloaded
+    assert door.download(REPO, "v1").folder == tag
+    assert door.find_cached(REPO, "v2") is None
+    assert tiny.requests == []
+    brought = door.download(REPO, refresh=True)
+    assert (brought.source, brought.downloaded) == ("ModelScope", True)
+    assert door.download(REPO).folder == brought.folder, "ModelScope's comes first"
+    assert contents(snapshot) == {name: tiny_files[name] for name in FILES}
+
+
+def test_hugging_faces_layout_in_cache_dir(hub: HubServer, tiny_files: Files, tmp_path: Path) -> None:
+    snapshot = hugging_face(tmp_path / "mine", tiny_files)
+    assert door.find_cached(REPO) is None
+    assert door.download(REPO, cache_dir=tmp_path / "mine").folder == snapshot
+
+
+@pytest.mark.parametrize("without", [CONFIG, PREPROCESSOR, WEIGHTS, "the end", "refs"])
+def test_an_incomplete_copy_in_hugging_faces_cache(
+    hub: HubServer, tiny_files: Files, tmp_path: Path, without: str
+) -> None:
+    snapshot = hugging_face(tmp_path / "hf", {name: c for name, c in tiny_files.items() if name != without})
+    if without == "the end":
+        truncate(snapshot / WEIGHTS)
+    if without == "refs":
+        (tmp_path / "hf/models--acme--tiny-vit/refs/main").unlink()
+    assert door.find_cached(REPO) is None
+    if without == PREPROCESSOR:  # complete where it is known that the repository has none
+        note = tmp_path / "hf/models--acme--tiny-vit/.no_exist" / COMMIT
+        note.mkdir(parents=True)
+        (note / PREPROCESSOR).touch()
+        found = door.find_cached(REPO)
+        assert found is not None
+        assert found.files == (CONFIG, WEIGHTS)
+
+
+# ---------------------------------------------------------------- what the catalogue pins
+
+
+@pytest.mark.parametrize("revision", [None, "v1"])
+def test_pinned_files(
+    tiny: HubServer, tiny_files: Files, monkeypatch: pytest.MonkeyPatch, revision: str | None
+) -> None:
+    tiny.add(REPO, tiny_files, revision="v1")
+    tiny.add(REPO, tiny_files, revision="v2")
+    right = hashlib.sha256(tiny_files[WEIGHTS]).hexdigest()
+    known = KnownModel("tiny", "", Path(), repo=REPO, revision=revision, sha256={WEIGHTS: right.upper()})
+    monkeypatch.setitem(KNOWN_MODELS, "tiny", known)
+    assert parse_name("tiny").revision == revision
+    assert door.download(REPO, revision).downloaded
+    assert door.find_cached(REPO, revision) is not None
+
+    wrong = dataclasses.replace(known, sha256={WEIGHTS: "0" * 64})
+    monkeypatch.setitem(KNOWN_MODELS, "tiny", wrong)
+    assert door.find_cached(REPO, revision) is None, "a copy is held against it, too"
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} does not have the SHA-256 000"):
+        door.download(REPO, revision)
+    assert door.download(REPO, "v2").downloaded, "of another revision nothing is known"
+
+
+def test_a_name_of_the_same_weights_elsewhere(hub: HubServer) -> None:
+    for repo in KNOWN_MODELS["vit-base"].same_as:
+        with pytest.raises(DownloadError, match="--model vit-base"):
+            door.download(repo)
+    download_fails(f"hf download {REPO}")
 
 
 # ---------------------------------------------------------------- the table of faults
