@@ -45,6 +45,8 @@ class ModelCard:
                 "top1": known.top1,
                 "top1_source": known.top1_source,
                 "licence": known.licence,
+                "revision": known.revision,
+                "sha256": dict(known.sha256),
             }
         return card
 
@@ -73,6 +75,8 @@ class ModelCard:
                 lines.append(f"  top-1          {self.published.top1} % on ImageNet-1k")
                 lines.append(f"                 ({self.published.top1_source})")
             lines.append(f"  licence        {self.published.licence}")
+            lines.append(f"  revision       {self.published.revision or 'not pinned'}")
+            lines.append(f"  SHA-256        {'known' if self.published.sha256 else 'not known'}")
         return "\n".join(lines)
 
 

@@ -81,27 +81,23 @@ def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
         return _folder(name, str(name), revision)
     if not isinstance(name, str) or not name.strip():
         raise ModelNameError(f"model name {name!r} is empty or not text; {_known()}")
-    here = Path(name).expanduser()
-    if name.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
+    here, page = Path(name).expanduser(), _PAGE.fullmatch(name)
+    if re.match(r"[./~\\]|[A-Za-z]:[\\/]", name) or (name.endswith(_FILES) and not page):
         return _folder(here, name, revision)
-    if name.endswith(_FILES) and here.is_file():
-        return _folder(here, name, revision)
-
-    if page := _PAGE.fullmatch(name):
-        base, pinned = page[1], page[2] if page[2] not in ("main", "master") else None
-    elif "://" in name:
+    if "://" in name and not page:
         raise ModelNameError(f"{name}: not a model's page on modelscope.cn or huggingface.co; {_known()}")
-    else:
-        base, at, pinned = name.partition("@")
-        if at and (revision is not None or not pinned):
-            raise ModelNameError(f"{name}: give the revision once, as {base}@REVISION or as revision=…")
-    revision = revision if revision is not None else (pinned or None)
 
+    base, at, pinned = (page[1], page[2], page[2]) if page else name.partition("@")
+    if at and (revision is not None or not pinned):
+        raise ModelNameError(f"{name}: give the revision once, as {base}@REVISION or as revision=…")
+    if page and pinned in ("main", "master"):  # the default of either hub
+        pinned = None
     known, timm = KNOWN_MODELS.get(base), _TIMM.fullmatch(base)
     repo = known.repo if known else f"timm/{base}" if timm and timm[1] else base
+    revision = revision if revision is not None else pinned or (known.revision if known else None)
     is_repo = _REPO.fullmatch(repo or "") is not None
     if (known or is_repo) and not page and (here / "config.json").is_file():
-        other = f"{base}@embedded" if known and not repo else f"{base}@master" if repo == base else repo
+        other = f"{base}@embedded" if not repo else f"{base}@master" if repo == base else repo
         raise ModelNameError(f"{name} is a folder here and a model's name too; say ./{name} or {other}")
     if known and known.folder:
         if revision not in (None, "embedded"):
@@ -109,19 +105,13 @@ def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
         return ModelName(name, folder=known.folder, known=known)
     if is_repo and repo:
         check_repo(repo, revision)
-        if known and revision is None:
-            revision = known.revision
         return ModelName(name, repo=repo, revision=revision, known=known)
-    if here.is_dir():
-        return _folder(here, name, revision)
-    if timm:
-        same = [(known.name, f"{known.repo} {known.same_as}") for known in KNOWN_MODELS.values()]
-        ways = [known for known, elsewhere in same if f"timm/{base}." in elsewhere]
-        ways.append(
-            f"timm/{base}.TAG, such as timm/{base}.{'fb' if 'deit' in base else 'augreg_in21k_ft'}_in1k"
-        )
-        raise ModelNameError(f"{name}: timm has several checkpoints of it; name one: {', or '.join(ways)}")
-    raise ModelNameError(f"{name}: no such folder, and not a model's name; {_known()}")
+    if timm and not here.is_dir():
+        ways = [k.name for k in KNOWN_MODELS.values() if f"timm/{base}." in f"{k.repo} {k.same_as}"]
+        tag = "fb_in1k" if "deit" in base else "augreg_in21k_ft_in1k"
+        ways.append(f"timm/{base}.TAG with a tag of timm's such as {tag}")
+        raise ModelNameError(f"{name}: timm has several models of that name; say {', or '.join(ways)}")
+    return _folder(here, name, revision)
 
 
 def check_repo(repo: str, revision: str | None) -> None:
@@ -133,12 +123,12 @@ def check_repo(repo: str, revision: str | None) -> None:
 
 
 def _folder(path: Path, text: str, revision: str | None) -> ModelName:
-    if revision is not None:
-        raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
     if path.name.endswith(_FILES) and path.is_file():
         path = path.parent
     if not path.is_dir():
-        raise ModelNameError(f"{text}: {'not a' if path.exists() else 'no such'} folder; {_known()}")
+        raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")
+    if revision is not None:
+        raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
     return ModelName(text, folder=path)
 
 
