@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .client import Download
 
 
-class Unreachable(Exception):
+class Unreachable(ConnectionError):
     """There is no way to the hub; the text may say which way was tried."""
 
 
@@ -53,9 +53,10 @@ def explain(task: Download, error: Exception) -> str:
     files = f" for {task.file}" if task.file else ""
     if isinstance(error, DownloadError):
         return str(error)
-    if isinstance(error, Unreachable):
+    if isinstance(error, ConnectionError) and not task.file:
+        way = error if isinstance(error, Unreachable) else ""
         return (
-            f"{hub} cannot be reached{error}; check the network, MODELSCOPE_ENDPOINT and proxies "
+            f"{hub} cannot be reached{way}; check the network, MODELSCOPE_ENDPOINT and proxies "
             f"(HTTPS_PROXY, NO_PROXY); without a network: --model demo, --model ./folder, {by_hand(task)}"
         )
     if isinstance(error, ImportError):

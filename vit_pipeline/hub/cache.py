@@ -85,8 +85,8 @@ def find_cached(
         )
         if isinstance(config, str):
             folder = Path(config).parent
-            # no file is a finished download only with the client's note that the repository has none
-            files = examine(folder, repo, revision, weights=weights, listed=preprocessor is not None)
+            # not None is a path, or the client's note that the repository has no such file
+            files = examine(folder, repo, revision, weights=weights, finished=preprocessor is not None)
             return Snapshot(repo, folder.name, folder, files, "Hugging Face cache")
     return None
 
@@ -109,32 +109,34 @@ def examine(
     revision: str | None,
     *,
     weights: bool = True,
-    names: Collection[str] | None = None,
-    listed: bool = False,
+    names: Collection[str] = (),
+    finished: bool = False,
 ) -> tuple[str, ...]:
     """The files of the complete copy in ``folder``: the configuration, or with ``weights`` all of them.
 
     Args:
-        names: consider these files only; None: those recorded, or those that are there.
-        listed: a file that is not there is not in the repository either. Otherwise, and without a record,
-            a copy without preprocessing is a download that was not finished.
+        names: the files that were downloaded; without, those of the record, or all that are there.
+        finished: no file of the repository is missing, as is certain with ``names`` or a record. Otherwise
+            a copy without preprocessing is taken for one that was cut short.
 
     Raises:
         Unusable: it is not complete, or damaged, or not what ``models.toml`` pins.
     """
     try:
-        record = _read_record(folder) if names is None else None
+        record = None if names else _read_record(folder)
+        finished = finished or bool(names or record)
         names = names or record or [name for name in FILES if (folder / name).is_file()]
         files = [CONFIG]
         if weights:
             files += [name for name in (PREPROCESSOR, PROCESSOR) if name in names]
-            if not (listed or record or len(files) > 1 or "pretrained_cfg" in _json(folder / CONFIG)):
+            if not (finished or len(files) > 1 or "pretrained_cfg" in _json(folder / CONFIG)):
                 raise Unusable(f"{PREPROCESSOR} is missing")  # only timm's layout needs none
             kind = next((name for name in (WEIGHTS, INDEX, PICKLE) if name in names), WEIGHTS)
             files += [kind, *shards_of(folder)] if kind == INDEX else [kind]
-        pins = next((k.sha256 for k in KNOWN_MODELS.values() if (k.repo, k.revision) == (repo, revision)), {})
+        asked = (repo, revision or "master")
+        pins = [k.sha256 for k in KNOWN_MODELS.values() if (k.repo, k.revision or "master") == asked]
         for name in files:
-            _check(folder / name, record, pins.get(name))
+            _check(folder / name, record, pins[0].get(name) if pins else None)
     except OSError as error:
         raise Unusable(f"it cannot be read ({error.strerror or error})") from error
     return tuple(files)

@@ -1,9 +1,9 @@
 """One download with ModelScope's client: exact file names, silent, bounded in time, complete or not at all.
 
-The client resumes, compares SHA-256 and repeats what failed. Around it, here: the files are chosen from the
+The client resumes, compares SHA-256 and repeats what failed. Around it, here: files are chosen from the
 repository's list by exact names, so that a path that leads elsewhere is never asked for; they are brought
-into a folder beside the copy, checked there, and moved into its place; processes take turns. All this happens
-in a thread, so that the caller's can tell progress, give up, and be interrupted.
+into a folder beside the copy, checked there, and moved into its place; processes take turns. It happens in a
+thread, so that the caller's can tell progress, give up, and be interrupted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,20 +49,19 @@ class Download:
     doing: str = "connecting"  #: then "listing", "waiting" for another process, "receiving"
     file: str = ""  #: the one that is being received
     note: str = ""  #: the client's last log line about a retry
-    snapshot: Snapshot | None = None
-    error: Exception | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
-    events: queue.SimpleQueue[tuple[str, int, int] | None] = field(default_factory=queue.SimpleQueue)
+    #: progress, None for another sign of life, or the end of it: a Snapshot or an Exception
+    events: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         # read anew: the client reads its environment once a process
-        self.endpoint = (os.environ.get("MODELSCOPE_ENDPOINT") or "").strip() or None
+        self.endpoint = os.environ.get("MODELSCOPE_ENDPOINT", "").strip() or None
         self.url = self.endpoint or "https://modelscope.cn"
         if "://" not in self.url:
             self.url = f"https://{self.url}"  # as the client does
-        self.token = (
-            "" if advice.in_the_open(self.url) else self.token or os.environ.get("MODELSCOPE_API_TOKEN")
-        )
+        self.token = self.token or os.environ.get("MODELSCOPE_API_TOKEN")  # None: the client's login
+        if advice.in_the_open(self.url):
+            self.token = ""  # none
         self.folder = cache.snapshot_folder(self.repo, self.revision, self.cache_dir)
         self.beside = self.folder.with_name(f".{self.folder.name}.new")
 
@@ -71,65 +69,59 @@ class Download:
         """Download, and give up after ``timeout`` seconds in which nothing happened."""
         thread = threading.Thread(target=self._run, name="vit-pipeline-download", daemon=True)
         thread.start()
+        begun = heard = time.monotonic()
+        told = False
         try:
-            self._watch(timeout, progress)
+            while True:
+                try:
+                    event = self.events.get(timeout=0.1)  # short: on Windows Ctrl-C waits for it
+                except queue.Empty:
+                    now, before_the_answer = time.monotonic(), self.doing in ("connecting", "listing")
+                    limit = min(timeout, CONNECT_TIMEOUT) if self.doing == "connecting" else timeout
+                    if now - heard >= limit:
+                        raise self.failed(advice.silent(self, limit)) from None
+                    if before_the_answer and now - begun >= 0.5 and not told:
+                        told = True
+                        progress("connecting to ModelScope", 0, 0)
+                    continue
+                heard = time.monotonic()
+                if isinstance(event, Snapshot):
+                    return event
+                if isinstance(event, CheckpointError):
+                    raise event
+                if isinstance(event, Exception):
+                    raise self.failed(advice.explain(self, event)) from event
+                if event:
+                    progress(*event)
         except BaseException:
             self.cancelled.set()
             if self.doing == "receiving":  # the client shuts its sockets down within a tenth of a second
                 thread.join(2)
             raise
-        if isinstance(self.error, CheckpointError):
-            raise self.error
-        if self.error:
-            raise self.failed(advice.explain(self, self.error)) from self.error
-        assert self.snapshot
-        return self.snapshot
-
-    def _watch(self, timeout: float, progress: Progress) -> None:
-        begun = heard = time.monotonic()
-        told = False
-        while True:
-            try:
-                event = self.events.get(timeout=0.1)  # short: on Windows Ctrl-C waits for it
-            except queue.Empty:
-                limit = min(timeout, CONNECT_TIMEOUT) if self.doing == "connecting" else timeout
-                if time.monotonic() - heard >= limit:
-                    raise self.failed(advice.silent(self, limit)) from None
-                if not told and self.doing in ("connecting", "listing") and time.monotonic() - begun >= 0.5:
-                    told = True
-                    progress("connecting to ModelScope", 0, 0)
-                continue
-            if event is None:
-                return
-            heard = time.monotonic()
-            if event[0]:
-                progress(*event)
 
     def failed(self, text: str) -> DownloadError:
         """One line: which model, what happened, and why a copy that is here will not do."""
-        with suppress(OSError):
-            if self.folder.is_dir():
-                try:
-                    cache.examine(self.folder, self.repo, self.revision, weights=self.weights)
-                except Unusable as error:
-                    text += f" [the copy in {self.folder} cannot be used: {error}]"
+        if os.access(self.folder, os.R_OK):
+            try:
+                cache.examine(self.folder, self.repo, self.revision, weights=self.weights)
+            except Unusable as error:
+                text += f" [the copy in {self.folder} cannot be used: {error}]"
         return DownloadError(f"{self.repo}{f'@{self.revision}' if self.revision else ''}: {text}")
+
+    def _run(self) -> None:
+        _running.add(self)
+        try:
+            self.events.put(self._bring())
+        except Exception as error:
+            self.events.put(error)
+        finally:
+            _running.discard(self)
 
     def _now(self, doing: str, file: str = "") -> None:
         if self.cancelled.is_set():
             raise InterruptedError
         self.doing, self.file = doing, file
-        self.events.put(("", 0, 0))
-
-    def _run(self) -> None:
-        _running.add(self)
-        try:
-            self.snapshot = self._bring()
-        except Exception as error:  # handed to the waiting thread
-            self.error = error
-        finally:
-            _running.discard(self)
-            self.events.put(None)
+        self.events.put(None)
 
     def _bring(self) -> Snapshot:
         self._connect()
@@ -142,10 +134,8 @@ class Download:
         offered = {file.path: file for file in files}
         names = self._choose(offered)
         with self._turn():
-            found = cache.find_cached(
-                self.repo, self.revision, weights=self.weights, cache_dir=self.cache_dir
-            )
-            if found and not self.refresh:
+            where: dict[str, Any] = {"weights": self.weights, "cache_dir": self.cache_dir}
+            if not self.refresh and (found := cache.find_cached(self.repo, self.revision, **where)):
                 return found  # brought by another process while this one waited
             self.beside.mkdir(parents=True, exist_ok=True)
             try:
@@ -154,27 +144,23 @@ class Download:
                         raise Unusable(f"{name} is missing")
                     self._receive(api, offered[name])
                     if name == INDEX:
-                        names.extend(cache.shards_of(self.beside))
-                done = cache.examine(
-                    self.beside, self.repo, self.revision, weights=self.weights, names=names, listed=True
-                )
+                        names += cache.shards_of(self.beside)
+                copy = cache.examine(self.beside, self.repo, self.revision, weights=self.weights, names=names)
             except Unusable as error:
                 shutil.rmtree(self.beside, ignore_errors=True)
-                raise CheckpointError(
-                    f"{self.repo}: rejected, {error}, on the hub too; tell its owner"
-                ) from error
-            self._install(done)
-        return Snapshot(self.repo, self.revision or "master", self.folder, done, downloaded=True)
+                raise CheckpointError(f"{self.repo}: {error}, on the hub too; tell its owner") from error
+            self._install(copy)
+        return Snapshot(self.repo, self.revision or "master", self.folder, copy, downloaded=True)
 
     def _connect(self) -> None:
         """Find out at once when there is no way to the hub; the client would try for half a minute."""
         proxy = select_proxy(self.url, get_environ_proxies(self.url))
-        parts = urlsplit(self.url if not proxy else proxy if "://" in proxy else f"http://{proxy}")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        way = urlsplit(self.url if not proxy else proxy if "://" in proxy else f"http://{proxy}")
         try:
-            socket.create_connection((parts.hostname, port), CONNECT_TIMEOUT).close()
+            port = way.port or (443 if way.scheme == "https" else 80)
+            socket.create_connection((way.hostname, port), CONNECT_TIMEOUT).close()
         except OSError as error:
-            raise advice.Unreachable(f" through the proxy {parts.hostname}" if proxy else "") from error
+            raise advice.Unreachable(f" through the proxy {way.hostname}" if proxy else "") from error
 
     def _choose(self, offered: dict[str, Any]) -> list[str]:
         kinds = [name for name in (WEIGHTS, INDEX, PICKLE) if name in offered]
@@ -184,15 +170,34 @@ class Download:
         extra = [name for name in (PREPROCESSOR, PROCESSOR) if name in offered]
         return [CONFIG, *extra, kinds[0]] if self.weights else [CONFIG]
 
+    def _turn(self) -> AbstractContextManager[object]:
+        """One process at a time; the others wait for as long as the one makes progress."""
+        from filelock import FileLock, Timeout
+
+        locks = cache.cache_folder(self.cache_dir) / ".lock"  # the client's own place for such files
+        locks.mkdir(parents=True, exist_ok=True)
+        name = f"{self.repo}@{self.revision}".replace("/", "--")
+        lock, seen = FileLock(locks / f"vit-pipeline-{name}.lock"), -1
+        while True:
+            try:
+                return lock.acquire(timeout=0.2)
+            except NotImplementedError:  # a disk without locks
+                return nullcontext()
+            except Timeout:
+                with suppress(FileNotFoundError):
+                    size = sum(path.stat().st_size for path in self.beside.glob("*"))
+                    if size != seen or self.cancelled.is_set():
+                        self._now("waiting")
+                    seen = size
+
     def _receive(self, api: Any, file: Any) -> None:
         self._now("receiving", file.path)
         limit = cache.MAX_BYTES[Path(file.path).suffix]
         if file.size > limit:
-            raise DownloadError(f"rejected, {file.path} has {file.size} bytes; at most {limit} are taken")
-        own = self.folder / file.path
-        if file.sha256 and own.is_file():
-            with suppress(OSError):  # there already, or a disk without links
-                (self.beside / file.path).hardlink_to(own)  # the client brings it only if it differs
+            raise DownloadError(f"{file.path} has {file.size} bytes; at most {limit} are taken")
+        if file.sha256:
+            with suppress(OSError):  # none here, there already, or a disk without links
+                (self.beside / file.path).hardlink_to(self.folder / file.path)  # brought if it differs
         api.downloader.download_file(
             self.repo,
             "model",
@@ -203,7 +208,7 @@ class Download:
             expected_sha256=file.sha256,
             file_size=file.size or None,
             progress_callbacks=[functools.partial(_Reporter, self.events)],
-            _cancel_event=self.cancelled,
+            _cancel_event=self.cancelled,  # private
         )
 
     def _install(self, files: tuple[str, ...]) -> None:
@@ -212,36 +217,9 @@ class Download:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (RECORD, *files):
             (self.beside / name).replace(self.folder / name)
-        for name in cache.FILES if self.weights else ():
-            if name not in files:  # no longer in the repository
-                (self.folder / name).unlink(missing_ok=True)
+        for name in set(cache.FILES if self.weights else ()) - {*files}:  # no longer in the repository
+            (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.beside, ignore_errors=True)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One process at a time; the others wait for as long as the one makes progress."""
-        from filelock import FileLock, Timeout
-
-        locks = cache.cache_folder(self.cache_dir) / ".lock"  # the client's own place for such files
-        locks.mkdir(parents=True, exist_ok=True)
-        name = f"{self.repo}@{self.revision}".replace("/", "--")
-        lock = FileLock(locks / f"vit-pipeline-{name}.lock")
-        seen: list[int] = []
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=0.2)
-            except NotImplementedError:  # a disk without locks
-                break
-            except Timeout:
-                with suppress(FileNotFoundError):
-                    sizes = sorted(path.stat().st_size for path in self.beside.iterdir())
-                    if sizes != seen or self.doing != "waiting" or self.cancelled.is_set():
-                        seen = sizes
-                        self._now("waiting")
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 class _Reporter:
@@ -265,16 +243,16 @@ def _client() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from modelscope_hub import HubApi, _download
-    module: Any = _download
+
+    def heard(record: logging.LogRecord) -> bool:
+        for task in tuple(_running):
+            if "retry" in record.getMessage():
+                task.note = f" ({record.getMessage()})"
+        return not _running
+
+    for handler in logging.getLogger("modelscope_hub").handlers:
+        handler.addFilter(heard)
+    module: Any = _download  # private, and its tqdm
     bar = module.tqdm
     module.tqdm = lambda *args, **options: bar(*args, **options | {"disable": bool(_running)})
-    for handler in logging.getLogger("modelscope_hub").handlers:
-        handler.addFilter(_note)
     return HubApi
-
-
-def _note(record: logging.LogRecord) -> bool:
-    for task in tuple(_running):
-        if "retry" in record.getMessage():
-            task.note = f" ({record.getMessage()})"
-    return not _running
