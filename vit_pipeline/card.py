@@ -86,15 +86,15 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     Raises what :func:`vit_pipeline.loading.load_config` raises.
     """
     meant = parse_name(name, revision)
-    folder = meant.folder
+    folder, place = meant.folder, "ModelScope"
     if meant.repo and (copy := hub.find_cached(meant.repo, meant.revision)):
-        folder = copy.folder
+        folder, place = copy.folder, copy.source
     structure = describe(loading.load_config(name, revision))
     assert structure.input_shape is not None
     assert structure.output_shape is not None
     recipe = describe_recipe(read_recipe(folder, str(name))) if folder else None
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else None
-    source = f"ModelScope {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
+    source = f"{place} {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
     return ModelCard(
         meant.text,
         source,

@@ -497,6 +497,25 @@ def test_cache_dir(tiny: HubServer, tmp_path: Path) -> None:
     assert door.find_cached(REPO, cache_dir=str(tmp_path / "mine")) is not None
 
 
+def test_weights_put_beside_a_config_by_hand(tiny: HubServer, tiny_files: Files) -> None:
+    folder = door.download(REPO, weights=False).folder
+    for name in (PREPROCESSOR, WEIGHTS):
+        (folder / name).write_bytes(tiny_files[name])
+    found = door.find_cached(REPO)
+    assert found is not None
+    assert found.files == FILES
+
+
+def test_a_config_alone_does_not_make_a_damaged_copy_complete(tiny: HubServer, tiny_files: Files) -> None:
+    folder = door.download(REPO).folder
+    flip(folder / WEIGHTS)
+    (folder / CONFIG).write_text("{}")
+    assert door.download(REPO, weights=False).downloaded
+    assert not door.download(REPO, weights=False).downloaded
+    assert door.find_cached(REPO) is None
+    assert contents(door.download(REPO).folder) == {name: tiny_files[name] for name in FILES}
+
+
 def test_local_files_only(tiny: HubServer, tmp_path: Path) -> None:
     folder = tmp_path / "cache/models/acme--tiny-vit/snapshots/master"
     download_fails("no complete copy", str(folder), local_files_only=True)

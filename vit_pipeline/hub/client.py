@@ -213,9 +213,13 @@ class Download:
 
     def _install(self, files: tuple[str, ...]) -> None:
         """Once the record is in its place, a mixture of old and new files is not taken for a copy."""
-        cache.write_record(self.beside, files)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (RECORD, *files):
+        if (
+            self.weights or (self.folder / RECORD).exists()
+        ):  # beside a config alone, weights may be put by hand
+            cache.write_record(self.beside, files)
+            (self.beside / RECORD).replace(self.folder / RECORD)
+        for name in files:
             (self.beside / name).replace(self.folder / name)
         for name in set(cache.FILES if self.weights else ()) - {*files}:  # no longer in the repository
             (self.folder / name).unlink(missing_ok=True)
