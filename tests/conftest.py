@@ -43,6 +43,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "modelscope"))  # its credentials
     monkeypatch.setenv("MODELSCOPE_DOWNLOAD_INTRA_CLOUD", "false")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))  # of other processes; read once, so also here:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.delenv("MODELSCOPE_API_TOKEN", raising=False)
     monkeypatch.delenv("MODELSCOPE_DOMAIN", raising=False)
     monkeypatch.delenv("VIT_PIPELINE_HUB_TIMEOUT", raising=False)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, loading
-from .catalog import DEFAULT_MODEL, KnownModel
 from .checkpoints.folder import read_recipe
-from .names import parse_name
+from .names import DEFAULT_MODEL, KnownModel, parse_name
 from .structure import describe
 from .structure.costs import Cost
 
@@ -42,10 +41,12 @@ class ModelCard:
             known = self.published
             card["published"] = {
                 "summary": known.summary,
-                "recipe": known.recipe,
+                "recipe": known.preprocessing,
                 "top1": known.top1,
                 "top1_source": known.top1_source,
                 "licence": known.licence,
+                "revision": known.revision,
+                "sha256": dict(known.sha256),
             }
         return card
 
@@ -66,14 +67,16 @@ class ModelCard:
         ]
         if self.recipe:
             lines.append(f"  preprocessing  {self.recipe}")
-        if self.published and (self.published.top1 or self.published.recipe):
+        if self.published and (self.published.top1 or self.published.preprocessing):
             lines.append("published by its authors")
-            if self.published.recipe and not self.recipe:
-                lines.append(f"  preprocessing  {self.published.recipe}")
+            if self.published.preprocessing and not self.recipe:
+                lines.append(f"  preprocessing  {self.published.preprocessing}")
             if self.published.top1:
                 lines.append(f"  top-1          {self.published.top1} % on ImageNet-1k")
                 lines.append(f"                 ({self.published.top1_source})")
             lines.append(f"  licence        {self.published.licence}")
+            lines.append(f"  revision       {self.published.revision or 'not pinned'}")
+            lines.append(f"  SHA-256        {'known' if self.published.sha256 else 'not known'}")
         return "\n".join(lines)
 
 
@@ -83,15 +86,15 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     Raises what :func:`vit_pipeline.loading.load_config` raises.
     """
     meant = parse_name(name, revision)
-    folder = meant.folder
+    folder, place = meant.folder, "ModelScope"
     if meant.repo and (copy := hub.find_cached(meant.repo, meant.revision)):
-        folder = copy.folder
+        folder, place = copy.folder, copy.source
     structure = describe(loading.load_config(name, revision))
     assert structure.input_shape is not None
     assert structure.output_shape is not None
     recipe = describe_recipe(read_recipe(folder, str(name))) if folder else None
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else None
-    source = f"ModelScope {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
+    source = f"{place} {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
     return ModelCard(
         meant.text,
         source,

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hub
-from .catalog import DEFAULT_MODEL, IMAGENET_LABELS
 from .checkpoints.config import check_config, read_json
 from .checkpoints.folder import open_folder, quiet_transformers, read_config, weights_file
 from .checkpoints.timm_checkpoint import is_timm_config
 from .devices import pick_device, pick_dtype
 from .errors import CheckpointError, DeviceError
 from .hub.cache import CONFIG, PREPROCESSOR
-from .names import parse_name
+from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +36,8 @@ class Provenance:
     """Where a model came from, so that a result can be traced to the bytes behind it."""
 
     name: str  #: as the user said it
-    source: str  #: "embedded", "ModelScope", "folder" or "memory"
-    revision: str | None  #: of the ModelScope repository
+    source: str  #: "embedded", "folder", "ModelScope", "Hugging Face cache" or "memory"
+    revision: str | None  #: of the repository
     folder: Path | None
     repo: str | None = None
 
@@ -107,7 +106,7 @@ def locate(
         assert meant.repo is not None
         repo, revision = meant.repo, meant.revision
         copy = hub.download(repo, revision, refresh=refresh, weights=not config_only, progress=progress)
-        found = Provenance(meant.text, "ModelScope", copy.revision, copy.folder, repo)
+        found = Provenance(meant.text, copy.source, copy.revision, copy.folder, repo)
     for file_name, digest in (expected_sha256 or {}).items():
         if (actual := found.sha256.get(file_name)) != digest.lower():
             what = f"has the SHA-256 {actual}" if actual else "is not among its files"

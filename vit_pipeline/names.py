@@ -1,4 +1,4 @@
-"""What a model name means: a short name, a ModelScope repository, or a folder; never two of them.
+"""What a model name means: a short name, a repository, or a folder; never two of them.
 
 Leaves out what is there: whether the repository exists or the folder holds a model is for ``loading``.
 """
@@ -6,16 +6,56 @@ Leaves out what is there: whether the repository exists or the folder holds a mo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .catalog import DEFAULT_MODEL as DEFAULT_MODEL
-from .catalog import KNOWN_MODELS as KNOWN_MODELS
-from .catalog import KnownModel
 from .errors import ModelNameError
 
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
+DEFAULT_MODEL = "vit-base"
+DATA_FOLDER = Path(__file__).parent
+#: ImageNet-1k class names, one a line, in the order of the classes, as vit-base has them
+IMAGENET_LABELS = DATA_FOLDER / "imagenet1k_labels.txt"
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of a path: no leading dot, so nothing leads out of a cache
+_REPO = re.compile(rf"{_PART}/{_PART}")
+_REVISION = re.compile(rf"{_PART}(/{_PART})*")
+#: a model's page, or a page of one of its files
+_PAGE = re.compile(
+    rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.(?:cn|ai)/models)/({_PART}/{_PART})"
+    rf"(?:/(?:summary|files|(?:tree|blob|resolve|file/view)/({_PART})(?:/[^?#]*)?)?)?/?(?:[?#].*)?"
+)
+_TIMM = re.compile(r"(?:test_)?(?:vit|deit3?)_[a-z0-9_]+(\.[a-z0-9_]+)?")
+_FILES = (".json", ".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model with a short name; ``models.toml`` says what the fields mean."""
+
+    name: str
+    summary: str
+    config: Path
+    repo: str | None = None
+    folder: Path | None = None
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    same_as: tuple[str, ...] = ()
+    preprocessing: str = ""
+    top1: float | None = None
+    top1_source: str = ""
+    licence: str = "apache-2.0"
+
+
+def _known_model(name: str, entry: dict[str, Any]) -> KnownModel:
+    paths = {key: DATA_FOLDER / entry[key] for key in ("config", "folder") if key in entry}
+    return KnownModel(name, **entry | paths)
+
+
+_CATALOGUE = tomllib.loads((DATA_FOLDER / "models.toml").read_text(encoding="utf-8"))
+KNOWN_MODELS = {name: _known_model(name, entry) for name, entry in _CATALOGUE.items()}
 
 
 @dataclass(frozen=True)
@@ -32,53 +72,65 @@ class ModelName:
 def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
     """What ``name`` means. Raises ModelNameError if it means nothing, or two things.
 
-    A ``Path``, and a string that starts with ``.``, ``/`` or ``~``, is a folder; ``vit-base``, ``vit-small``
-    and ``demo`` are short names; ``owner/name`` is a ModelScope repository, ``owner/name@revision`` pins it.
+    A ``Path``, and a string that starts with ``.``, ``/`` or ``~``, is a folder, or a file in it;
+    ``vit-base``, ``vit-small`` and ``demo`` are short names; ``owner/name`` is a repository,
+    ``owner/name@revision`` a branch or tag of it, and so is its page on modelscope.cn or huggingface.co;
+    ``vit_small_patch16_224.augreg_in21k_ft_in1k``, timm's name of one checkpoint, is ``timm/…``.
     """
     if isinstance(name, Path):
         return _folder(name, str(name), revision)
     if not isinstance(name, str) or not name.strip():
         raise ModelNameError(f"model name {name!r} is empty or not text; {_known()}")
-    if name.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
-        return _folder(Path(name).expanduser(), name, revision)
+    here, page = Path(name).expanduser(), _PAGE.fullmatch(name)
+    if re.match(r"[./~\\]|[A-Za-z]:[\\/]", name) or (name.endswith(_FILES) and not page):
+        return _folder(here, name, revision)
+    if "://" in name and not page:
+        raise ModelNameError(f"{name}: not a model's page on modelscope.cn or huggingface.co; {_known()}")
 
-    base, _, pinned = name.partition("@")
-    if "@" in name and (revision is not None or not pinned):
+    base, at, pinned = (page[1], page[2], page[2]) if page else name.partition("@")
+    if at and (revision is not None or not pinned):
         raise ModelNameError(f"{name}: give the revision once, as {base}@REVISION or as revision=…")
-    revision = revision if revision is not None else (pinned or None)
-    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise ModelNameError(f"{name}: {revision!r} is not a branch or tag name")
-
-    known = KNOWN_MODELS.get(base)
-    is_repo = known is not None or (bool(_REPO.fullmatch(base)) and ".." not in base)
-    here = Path(name)
-    if is_repo and (here / "config.json").is_file():
-        other = _other_way(base, known)
-        raise ModelNameError(f"{name} is a folder here and {other[0]} too; say ./{name} or {other[1]}")
-    if known is not None and known.folder is not None:
+    if page and pinned in ("main", "master"):  # the default of either hub
+        pinned = None
+    known, timm = KNOWN_MODELS.get(base), _TIMM.fullmatch(base)
+    repo = known.repo if known else f"timm/{base}" if timm and timm[1] else base
+    revision = revision if revision is not None else pinned or (known.revision if known else None)
+    is_repo = _REPO.fullmatch(repo or "") is not None
+    if (known or is_repo) and not page and (here / "config.json").is_file():
+        other = f"{base}@embedded" if not repo else f"{base}@master" if repo == base else repo
+        raise ModelNameError(f"{name} is a folder here and a model's name too; say ./{name} or {other}")
+    if known and known.folder:
         if revision not in (None, "embedded"):
             raise ModelNameError(f"{name}: the embedded model has no revisions; leave {revision!r} out")
         return ModelName(name, folder=known.folder, known=known)
-    if is_repo:
-        return ModelName(name, repo=known.repo if known else base, revision=revision, known=known)
-    if here.is_dir():
-        return _folder(here, name, revision)
-    raise ModelNameError(f"{name}: no such folder, and not a model name; {_known()}")
+    if is_repo and repo:
+        check_repo(repo, revision)
+        return ModelName(name, repo=repo, revision=revision, known=known)
+    if timm and not here.is_dir():
+        ways = [k.name for k in KNOWN_MODELS.values() if f"timm/{base}." in f"{k.repo} {k.same_as}"]
+        tag = "fb_in1k" if "deit" in base else "augreg_in21k_ft_in1k"
+        ways.append(f"timm/{base}.TAG with a tag of timm's such as {tag}")
+        raise ModelNameError(f"{name}: timm has several models of that name; say {', or '.join(ways)}")
+    return _folder(here, name, revision)
 
 
-def _other_way(base: str, known: KnownModel | None) -> tuple[str, str]:
-    if known is None:
-        return "a ModelScope repository", f"{base}@master"
-    return "a short name", known.repo or f"{base}@embedded"
+def check_repo(repo: str, revision: str | None) -> None:
+    """Raises ModelNameError unless both can be names on a hub; they become parts of paths."""
+    if not _REPO.fullmatch(repo):
+        raise ModelNameError(f"{repo!r} is not a model on ModelScope; write owner/name")
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise ModelNameError(f"{repo}: {revision!r} is not a branch or tag name")
 
 
-def _folder(folder: Path, text: str, revision: str | None) -> ModelName:
+def _folder(path: Path, text: str, revision: str | None) -> ModelName:
+    if path.name.endswith(_FILES) and path.is_file():
+        path = path.parent
+    if not path.is_dir():
+        raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")
     if revision is not None:
         raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
-    if not folder.is_dir():
-        raise ModelNameError(f"{text}: no such folder; {_known()}")
-    return ModelName(text, folder=folder)
+    return ModelName(text, folder=path)
 
 
 def _known() -> str:
-    return f"use {', '.join(KNOWN_MODELS)}, owner/name of a ModelScope repository, or ./folder"
+    return f"use {', '.join(KNOWN_MODELS)}, owner/name of a repository, or ./folder"

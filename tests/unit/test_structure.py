@@ -11,8 +11,8 @@ from torch import nn
 from transformers import BertConfig, ViTConfig, ViTForImageClassification, ViTModel
 from vit_trees import VERSIONS, WIDTH, drawing, listing, sums, tiny
 
-from vit_pipeline.catalog import KNOWN_MODELS
 from vit_pipeline.errors import ArgumentError, CheckpointError
+from vit_pipeline.names import KNOWN_MODELS
 from vit_pipeline.structure import ModelStructure, checkpoint_keys, describe
 
 

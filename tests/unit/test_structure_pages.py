@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from torch import nn
 from vit_trees import tiny
 
-from vit_pipeline.catalog import DATA_FOLDER
+from vit_pipeline.names import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, describe
 from vit_pipeline.structure.compare import compare
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vit_pipeline
-from vit_pipeline.catalog import KNOWN_MODELS
+from vit_pipeline.names import KNOWN_MODELS
 from vit_pipeline.webui.text import TEXTS, preferred_language, texts
 
 SOURCES = [

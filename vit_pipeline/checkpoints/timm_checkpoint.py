@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..catalog import IMAGENET_LABELS
 from ..errors import CheckpointError
+from ..names import IMAGENET_LABELS
 from .timm_config import TimmConfig, is_timm_config, read_timm_config, refuse_features, unsupported
 
 if TYPE_CHECKING:

@@ -1,144 +1,192 @@
-"""Copies of ModelScope repositories on this disk: where they lie, and whether one is complete.
+"""Complete copies of a checkpoint on this disk: in ModelScope's cache, then in Hugging Face's. No network.
 
-Nothing here uses the network or imports modelscope. The client's own offline mode takes any folder that is
-not empty; a copy counts as complete here when
-
-- its configuration parses, the files that its layout needs are there, and the weights are as long as their
-  own header says;
-- and, where this package downloaded it, every file is the one that was recorded then: by size and time
-  stamp, and by SHA-256 when those differ, as git's index does it. Since the record lists the files of one
-  download, a mixture of two revisions is never taken for a copy of either.
-
-What is *in* the files is for others to judge.
+The clients take any folder that is not empty. Here a copy counts when its configuration parses, its weights
+are as long as their headers say, and, where this package downloaded it, each file is the one recorded then:
+by size and time stamp, or else by SHA-256. A record lists the files of one download, so a mixture of two
+revisions is never taken for either. What is *in* the files is for others to judge.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import struct
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..names import KNOWN_MODELS, check_repo
+
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
-#: bytes; the largest file of that name that is downloaded or read
-MAX_BYTES = {CONFIG: 10_000_000, PREPROCESSOR: 10_000_000, WEIGHTS: 50_000_000_000, PICKLE: 50_000_000_000}
-
+FILES = (CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, INDEX, PICKLE)  # and the shards that INDEX names
 RECORD = ".vit-pipeline.json"
-MAX_HEADER = 16 * 2**20  # bytes; the header of a ViT-H/14 file has about 100 kB
-
-
-def cache_folder() -> Path:
-    """ModelScope's cache: ``MODELSCOPE_CACHE``, or ``~/.cache/modelscope``, as its client resolves it."""
-    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser().resolve()
-
-
-def snapshot_folder(repo: str, revision: str | None = None) -> Path:
-    """Where the client keeps ``revision`` of ``repo``, whether or not anything is there."""
-    return cache_folder() / "models" / repo.replace("/", "--") / "snapshots" / (revision or "master")
-
-
-def old_folders(repo: str) -> list[Path]:
-    """Where clients before 1.38 kept ``repo``, in the order in which today's client looks.
-
-    Those layouts do not tell revisions apart.
-    """
-    owner, name = repo.split("/")
-    escaped = name.replace(".", "___")
-    cache = cache_folder()
-    return [
-        cache / "models" / owner / escaped,
-        cache / "hub" / "models" / owner / escaped,
-        cache / owner / name,
-        cache / owner / escaped,
-        cache / "hub" / owner / name,
-        cache / "hub" / owner / escaped,
-        cache / "models" / owner / name,
-    ]
+#: the largest file that is downloaded or read, by the end of its name
+MAX_BYTES = {".json": 10_000_000, ".safetensors": 50_000_000_000, ".bin": 50_000_000_000}
+MAX_SHARDS = 500
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 @dataclass(frozen=True)
-class Copy:
-    """What is in a folder. ``fault`` says why the copy cannot be used, and is empty when it can."""
+class Snapshot:
+    """The files of one repository on this disk."""
 
-    files: tuple[str, ...] = ()
-    missing: str = ""
-    fault: str = ""
+    repo: str  #: ``owner/name``
+    revision: str  #: as asked for, or ``master``; of Hugging Face's cache the commit
+    folder: Path
+    files: tuple[str, ...]  #: their names
+    source: str = "ModelScope"  #: or "Hugging Face cache"
+    downloaded: bool = False  #: just now
 
 
-def examine(folder: Path, *, weights: bool = True, use_record: bool = True) -> Copy:
-    """Look at the copy in ``folder``: the configuration alone, or with ``weights`` all of it.
+class Unusable(Exception):
+    """Why a copy is not complete."""
 
-    A repository in timm's layout (``architecture`` and ``pretrained_cfg`` in its ``config.json``) needs no
-    ``preprocessor_config.json``. ``pytorch_model.bin`` counts only where there is no ``model.safetensors``.
+
+def find_cached(
+    repo: str, revision: str | None = None, *, weights: bool = True, cache_dir: str | Path | None = None
+) -> Snapshot | None:
+    """A complete copy on this disk, or None. Needs no network and does not import modelscope.
+
+    Args:
+        repo: ``owner/name``.
+        revision: branch or tag; None is ``master``, copies made by clients before 1.38 included, and ``main``
+            in Hugging Face's cache.
+        weights: False when ``config.json`` is enough.
+        cache_dir: look there only, for both clients' layouts.
+
+    Raises:
+        ModelNameError: if ``repo`` or ``revision`` cannot be a name on a hub.
+    """
+    check_repo(repo, revision)
+    cache, (owner, name) = cache_folder(cache_dir), repo.split("/")
+    folders = [snapshot_folder(repo, revision, cache_dir)]
+    if revision is None:  # where clients before 1.38 kept it; today's looks there, too
+        for leaf in (f"{owner}/{name.replace('.', '___')}", repo):
+            folders += [cache / place / leaf for place in ("models", "hub/models", "", "hub")]
+    for folder in folders:
+        with suppress(Unusable):
+            files = examine(folder, repo, revision, weights=weights)
+            return Snapshot(repo, revision or "master", folder, files)
+
+    from huggingface_hub import try_to_load_from_cache
+
+    with suppress(Unusable, ValueError, OSError):  # ValueError: no name over there
+        config, preprocessor = (
+            try_to_load_from_cache(repo, file, cache_dir=cache_dir, revision=revision)
+            for file in (CONFIG, PREPROCESSOR)
+        )
+        if isinstance(config, str):
+            folder = Path(config).parent
+            # not None is a path, or the client's note that the repository has no such file
+            files = examine(folder, repo, revision, weights=weights, finished=preprocessor is not None)
+            return Snapshot(repo, folder.name, folder, files, "Hugging Face cache")
+    return None
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """ModelScope's cache: ``MODELSCOPE_CACHE``, or ``~/.cache/modelscope``, as its client resolves it."""
+    place = cache_dir or os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
+    return Path(place).expanduser().resolve()
+
+
+def snapshot_folder(repo: str, revision: str | None = None, cache_dir: str | Path | None = None) -> Path:
+    """Where the client keeps ``revision`` of ``repo``, whether or not anything is there."""
+    name = repo.replace("/", "--")
+    return cache_folder(cache_dir) / "models" / name / "snapshots" / (revision or "master")
+
+
+def examine(
+    folder: Path,
+    repo: str,
+    revision: str | None,
+    *,
+    weights: bool = True,
+    names: Collection[str] = (),
+    finished: bool = False,
+) -> tuple[str, ...]:
+    """The files of the complete copy in ``folder``: the configuration, or with ``weights`` all of them.
+
+    Args:
+        names: the files that were downloaded; without, those of the record, or all that are there.
+        finished: no file of the repository is missing, as is certain with ``names`` or a record. Otherwise
+            a copy without preprocessing is taken for one that was cut short.
+
+    Raises:
+        Unusable: it is not complete, or damaged, or not what ``models.toml`` pins.
     """
     try:
-        copy = _structure(folder, weights)
-        if not copy.fault and use_record:
-            return Copy(copy.files, fault=_recorded_fault(folder, copy.files))
-        return copy
+        record = None if names else _read_record(folder)
+        finished = finished or bool(names or record)
+        names = names or record or [name for name in FILES if (folder / name).is_file()]
+        files = [CONFIG]
+        if weights:
+            files += [name for name in (PREPROCESSOR, PROCESSOR) if name in names]
+            if not (finished or len(files) > 1 or "pretrained_cfg" in _json(folder / CONFIG)):
+                raise Unusable(f"{PREPROCESSOR} is missing")  # only timm's layout needs none
+            kind = next((name for name in (WEIGHTS, INDEX, PICKLE) if name in names), WEIGHTS)
+            files += [kind, *shards_of(folder)] if kind == INDEX else [kind]
+        asked = (repo, revision or "master")
+        pins = [k.sha256 for k in KNOWN_MODELS.values() if (k.repo, k.revision or "master") == asked]
+        for name in files:
+            _check(folder / name, record, pins[0].get(name) if pins else None)
     except OSError as error:
-        return Copy(fault=f"it cannot be read ({error.strerror or error})")
+        raise Unusable(f"it cannot be read ({error.strerror or error})") from error
+    return tuple(files)
 
 
-def _structure(folder: Path, weights: bool) -> Copy:
-    if not (folder / CONFIG).is_file():
-        return Copy(missing=CONFIG, fault=f"{CONFIG} is missing")
-    config = _json_object(folder / CONFIG)
-    if config is None:
-        return Copy(fault=f"{CONFIG} is not a JSON object")
-    if not weights:
-        return Copy((CONFIG,))
-    files = [CONFIG]
-    if (folder / PREPROCESSOR).is_file():
-        files.append(PREPROCESSOR)
-        if _json_object(folder / PREPROCESSOR) is None:
-            return Copy(fault=f"{PREPROCESSOR} is not a JSON object")
-    elif not ("architecture" in config and "pretrained_cfg" in config):
-        return Copy(missing=PREPROCESSOR, fault=f"{PREPROCESSOR} is missing")
-    if (folder / WEIGHTS).is_file():
-        if fault := _safetensors_fault(folder / WEIGHTS):
-            return Copy(fault=f"{WEIGHTS} {fault}")
-        return Copy((*files, WEIGHTS))
-    if (folder / PICKLE).is_file():
-        if not (folder / PICKLE).stat().st_size:
-            return Copy(fault=f"{PICKLE} is empty")
-        return Copy((*files, PICKLE))
-    return Copy(missing=WEIGHTS, fault=f"{WEIGHTS} is missing")
+def _check(path: Path, record: Mapping[str, Any] | None, pinned: str | None) -> None:
+    """One file: there, not damaged, the one that was downloaded, the one that is pinned."""
+    if path.suffix == ".json":
+        _json(path)
+    elif not path.is_file() or not path.stat().st_size:
+        raise Unusable(f"{path.name} is {'empty' if path.is_file() else 'missing'}")
+    if record is not None:
+        entry, stat = record.get(path.name), path.stat()
+        if not isinstance(entry, dict):
+            raise Unusable(f"a download of {path.name} was not finished")
+        if (stat.st_size, stat.st_mtime_ns) != (entry.get("size"), entry.get("mtime_ns")) and (
+            stat.st_size != entry.get("size") or sha256_of(path) != entry.get("sha256")
+        ):
+            raise Unusable(f"{path.name} is not the file that was downloaded")
+    if pinned and sha256_of(path) != pinned.lower():
+        raise Unusable(f"{path.name} does not have the SHA-256 {pinned} that it is pinned to")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
 
-
-def _json_object(path: Path) -> dict[str, Any] | None:
-    if path.stat().st_size > MAX_BYTES[CONFIG]:
-        return None
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _safetensors_fault(path: Path) -> str:
-    """Compare the file's size with its header's: a truncated file is found without reading the weights."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(MAX_HEADER, size - 8):
-            return "is cut short, or no safetensors file"
         try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-        except (ValueError, RecursionError, TypeError, KeyError, IndexError, AttributeError):
-            return "has an unreadable header"
-    return "" if expected == size else f"has {size} bytes where its header says {expected}"
+            with safe_open(path, framework="np"):  # compares the header with the file's length
+                pass
+        except SafetensorError as error:
+            raise Unusable(f"{path.name} is cut short or damaged ({error})") from error
+
+
+def shards_of(folder: Path) -> list[str]:
+    """The files that ``model.safetensors.index.json`` names. Raises Unusable if it names anything else."""
+    table = _json(folder / INDEX).get("weight_map")
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    if not 0 < len(names) <= MAX_SHARDS or not all(map(_SHARD.fullmatch, names)):
+        raise Unusable(f"{INDEX} does not name 1 to {MAX_SHARDS} files like model-00001-of-00002.safetensors")
+    return names
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise Unusable(f"{path.name} is missing")
+    try:
+        value = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_BYTES[".json"] else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Unusable(f"{path.name} is not a JSON object")
+    return value
 
 
 def sha256_of(path: Path) -> str:
@@ -147,52 +195,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def has_record(folder: Path) -> bool:
-    """Whether this package has begun a download into ``folder``."""
-    return (folder / RECORD).exists()
-
-
-def read_record(folder: Path) -> dict[str, dict[str, Any]]:
-    """``{file: {"size": ..., "mtime_ns": ..., "sha256": ...}}``; empty when there is none to be trusted."""
-    with contextlib.suppress(OSError):
-        entries = (_json_object(folder / RECORD) or {}).get("files")
-        if isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values()):
-            return entries
-    return {}
-
-
-def write_record(folder: Path, files: Iterable[str], keep: Mapping[str, Mapping[str, Any]] = {}) -> None:
-    """Record ``files`` as they are now, and ``keep`` as it was. No files: a download has begun."""
-    entries: dict[str, Mapping[str, Any]] = dict(keep)
+def write_record(folder: Path, files: Collection[str]) -> None:
+    """Record ``files`` as they are now."""
+    record = {}
     for name in files:
-        stat = (folder / name).stat()
-        digest = sha256_of(folder / name)
-        entries[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
-    temporary = folder / f"{RECORD}.{os.getpid()}"
-    try:
-        temporary.write_text(json.dumps({"version": 1, "files": entries}, indent=1), encoding="utf-8")
-        temporary.replace(folder / RECORD)
-    finally:
-        temporary.unlink(missing_ok=True)
+        stat, digest = (folder / name).stat(), sha256_of(folder / name)
+        record[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+    (folder / RECORD).write_text(json.dumps({"version": 1, "files": record}, indent=1), encoding="utf-8")
 
 
-def _recorded_fault(folder: Path, files: tuple[str, ...]) -> str:
-    if not has_record(folder):
-        return ""  # filled by the client itself
-    record = read_record(folder)
-    moved = False
-    for name in files:
-        entry = record.get(name)
-        if entry is None:
-            return f"a download of {name} was not finished"
-        stat = (folder / name).stat()
-        if (stat.st_size, stat.st_mtime_ns) == (entry.get("size"), entry.get("mtime_ns")):
-            continue
-        if stat.st_size != entry.get("size") or sha256_of(folder / name) != entry.get("sha256"):
-            return f"{name} is not the file that was downloaded"
-        record[name] = {**entry, "mtime_ns": stat.st_mtime_ns}
-        moved = True
-    if moved:  # copied without its time stamps: spare the next process the hashing
-        with contextlib.suppress(OSError):
-            write_record(folder, (), keep=record)
-    return ""
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """None where this package has downloaded nothing; no files where the record is damaged."""
+    if not (folder / RECORD).exists():
+        return None
+    files = _json(folder / RECORD).get("files")
+    return files if isinstance(files, dict) else {}

@@ -1,237 +1,262 @@
-"""Run ModelScope's client: exact file names, silent, bounded in time, its errors in one line of ours.
+"""One download with ModelScope's client: exact file names, silent, bounded in time, complete or not at all.
 
-``modelscope.snapshot_download`` runs in a thread of its own while the caller's thread waits for its signs of
-life. That makes a stalled server and Ctrl-C end the wait, and calls ``progress`` in the caller's thread. A
-download that is given up is cancelled through the client's own switch (its sockets are shut down within a
-tenth of a second); should a later client no longer have that switch, the thread, a daemon, ends at the
-client's own time-outs (``MODELSCOPE_DOWNLOAD_TIMEOUT``, 60 s). What was received stays as ``.incomplete``
-and the next download continues it.
-
-Which files are wanted, and whether they make a model, is decided in ``hub``; what an error means, in
-``faults``.
+The client resumes, compares SHA-256 and repeats what failed. Around it, here: files are chosen from the
+repository's list by exact names, so that a path that leads elsewhere is never asked for; they are brought
+into a folder beside the copy, checked there, and moved into its place; processes take turns. It happens in a
+thread, so that the caller's can tell progress, give up, and be interrupted.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import os
 import queue
+import shutil
+import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from ..errors import DownloadError
-from .cache import MAX_BYTES, cache_folder
-from .faults import Stalled, TooLarge, explain, token_for
+from requests.utils import get_environ_proxies, select_proxy
 
-Progress = Callable[[str, int, int], None]
-_Event = tuple[str, int, int]
+from ..errors import CheckpointError, DownloadError
+from . import advice, cache
+from .cache import CONFIG, INDEX, PICKLE, PREPROCESSOR, PROCESSOR, RECORD, WEIGHTS, Snapshot, Unusable
 
-#: The client's logging and switches belong to the process, so its downloads take turns.
-_turn = threading.Lock()
-_GRACE = 2.0  # seconds for a cancelled download to end
+if TYPE_CHECKING:
+    from . import Progress
+
+CONNECT_TIMEOUT = 4.0  # seconds
+_running: set[Download] = set()
 
 
-def fetch(
-    repo: str,
-    revision: str | None,
-    folder: Path,
-    names: tuple[str, ...],
-    *,
-    timeout: float,
-    progress: Progress,
-) -> None:
-    """Bring those of ``names`` that the repository has into ``folder``, checked against the hub's hashes.
+@dataclass(eq=False)
+class Download:
+    """One call of :func:`vit_pipeline.hub.download`; the first six fields are its arguments."""
 
-    Args:
-        timeout: seconds without any progress (a received block, a finished file) after which to give up.
-        progress: called in this thread with (file name, bytes done, bytes in all or 0 when not known).
+    repo: str
+    revision: str | None
+    weights: bool
+    refresh: bool
+    cache_dir: str | Path | None
+    token: str | None
+    doing: str = "connecting"  #: then "listing", "waiting" for another process, "receiving"
+    file: str = ""  #: the one that is being received
+    note: str = ""  #: the client's last log line about a retry
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    #: progress, None for another sign of life, or the end of it: a Snapshot or an Exception
+    events: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
-    Raises:
-        DownloadError: with the model's name and what to do.
-    """
-    endpoint = os.environ.get("MODELSCOPE_ENDPOINT") or None  # read anew: the client reads it once a process
-    notes: list[str] = []
-    try:
-        client = _import_client()
-        with _turn, _hushed(notes), _cancellable() as cancel:
-            _run(
-                lambda events: client(
-                    repo,
-                    revision=revision,
-                    local_dir=str(folder),  # the client's own place; keeps it from reusing an old layout's
-                    cache_dir=str(cache_folder()),
-                    allow_patterns=list(names),
-                    endpoint=endpoint,
-                    token=token_for(endpoint),
-                    progress_callbacks=[_reporter(events)],
-                ),
-                timeout,
-                progress,
-                cancel,
-            )
-    except Exception as error:
-        if getattr(error, "from_progress", False):
+    def __post_init__(self) -> None:
+        # read anew: the client reads its environment once a process
+        self.endpoint = os.environ.get("MODELSCOPE_ENDPOINT", "").strip() or None
+        self.url = self.endpoint or "https://modelscope.cn"
+        if "://" not in self.url:
+            self.url = f"https://{self.url}"  # as the client does
+        self.token = self.token or os.environ.get("MODELSCOPE_API_TOKEN")  # None: the client's login
+        if advice.in_the_open(self.url):
+            self.token = ""  # none
+        self.folder = cache.snapshot_folder(self.repo, self.revision, self.cache_dir)
+        self.beside = self.folder.with_name(f".{self.folder.name}.new")
+
+    def wait(self, timeout: float, progress: Progress) -> Snapshot:
+        """Download, and give up after ``timeout`` seconds in which nothing happened."""
+        thread = threading.Thread(target=self._run, name="vit-pipeline-download", daemon=True)
+        thread.start()
+        begun = heard = time.monotonic()
+        told = False
+        try:
+            while True:
+                try:
+                    event = self.events.get(timeout=0.1)  # short: on Windows Ctrl-C waits for it
+                except queue.Empty:
+                    now, before_the_answer = time.monotonic(), self.doing in ("connecting", "listing")
+                    limit = min(timeout, CONNECT_TIMEOUT) if self.doing == "connecting" else timeout
+                    if now - heard >= limit:
+                        raise self.failed(advice.silent(self, limit)) from None
+                    if before_the_answer and now - begun >= 0.5 and not told:
+                        told = True
+                        progress("connecting to ModelScope", 0, 0)
+                    continue
+                heard = time.monotonic()
+                if isinstance(event, Snapshot):
+                    return event
+                if isinstance(event, CheckpointError):
+                    raise event
+                if isinstance(event, Exception):
+                    raise self.failed(advice.explain(self, event)) from event
+                if event:
+                    progress(*event)
+        except BaseException:
+            self.cancelled.set()
+            if self.doing == "receiving":  # the client shuts its sockets down within a tenth of a second
+                thread.join(2)
             raise
-        model = f"{repo}@{revision}" if revision else repo
-        raise DownloadError(explain(error, model, revision, endpoint, timeout, notes)) from error
 
-
-def _import_client() -> Callable[..., str]:
-    """Import modelscope without what it does to the process's logging."""
-    levels = [(handler, handler.level) for handler in logging.root.handlers]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from modelscope import snapshot_download
-    finally:
-        for handler, level in levels:
-            handler.setLevel(level)
-    return snapshot_download  # type: ignore[no-any-return]
-
-
-def _run(
-    call: Callable[[queue.SimpleQueue[_Event | None]], object],
-    timeout: float,
-    progress: Progress,
-    cancel: Callable[[], None],
-) -> None:
-    events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            call(events)
-        except BaseException as error:  # handed to the waiting thread
-            raised.append(error)
-        finally:
-            events.put(None)
-
-    thread = threading.Thread(target=work, name="vit-pipeline-download", daemon=True)
-    thread.start()
-    try:
-        for name, done, total in _signs_of_life(events, timeout):
-            if max(done, total) > MAX_BYTES[name]:
-                raise TooLarge(f"{name} has {max(done, total)} bytes; at most {MAX_BYTES[name]} are taken")
+    def failed(self, text: str) -> DownloadError:
+        """One line: which model, what happened, and why a copy that is here will not do."""
+        if os.access(self.folder, os.R_OK):
             try:
-                progress(name, done, total)
-            except Exception as error:
-                error.from_progress = True  # type: ignore[attr-defined]
-                raise
-    except BaseException:
-        cancel()
-        thread.join(_GRACE)
-        raise
-    if raised:
-        raise raised[0]
+                cache.examine(self.folder, self.repo, self.revision, weights=self.weights)
+            except Unusable as error:
+                text += f" [the copy in {self.folder} cannot be used: {error}]"
+        return DownloadError(f"{self.repo}{f'@{self.revision}' if self.revision else ''}: {text}")
 
-
-def _signs_of_life(events: queue.SimpleQueue[_Event | None], timeout: float) -> Iterator[_Event]:
-    heard = time.monotonic()
-    while True:
+    def _run(self) -> None:
+        _running.add(self)
         try:
-            event = events.get(timeout=0.2)  # short: on Windows Ctrl-C waits for it
-        except queue.Empty:
-            if time.monotonic() - heard >= timeout:
-                raise Stalled from None
-            continue
-        if event is None:
-            return
-        heard = time.monotonic()
-        yield event
+            self.events.put(self._bring())
+        except Exception as error:
+            self.events.put(error)
+        finally:
+            _running.discard(self)
+
+    def _now(self, doing: str, file: str = "") -> None:
+        if self.cancelled.is_set():
+            raise InterruptedError
+        self.doing, self.file = doing, file
+        self.events.put(None)
+
+    def _bring(self) -> Snapshot:
+        self._connect()
+        self._now("listing")
+        client = functools.partial(_client(), token=self.token)
+        api = client(endpoint=self.endpoint)
+        with suppress(Exception):  # without MODELSCOPE_ENDPOINT: which of its two sites has the repository
+            api = client(endpoint=api.resolve_endpoint_for_read(self.repo))
+        files = api.list_repo_files(self.repo, "model", revision=self.revision, recursive=False)
+        offered = {file.path: file for file in files}
+        names = self._choose(offered)
+        with self._turn():
+            where: dict[str, Any] = {"weights": self.weights, "cache_dir": self.cache_dir}
+            if not self.refresh and (found := cache.find_cached(self.repo, self.revision, **where)):
+                return found  # brought by another process while this one waited
+            self.beside.mkdir(parents=True, exist_ok=True)
+            try:
+                for name in names:  # grows by the shards
+                    if name not in offered:
+                        raise Unusable(f"{name} is missing")
+                    self._receive(api, offered[name])
+                    if name == INDEX:
+                        names += cache.shards_of(self.beside)
+                copy = cache.examine(self.beside, self.repo, self.revision, weights=self.weights, names=names)
+            except Unusable as error:
+                shutil.rmtree(self.beside, ignore_errors=True)
+                raise CheckpointError(f"{self.repo}: {error}, on the hub too; tell its owner") from error
+            self._install(copy)
+        return Snapshot(self.repo, self.revision or "master", self.folder, copy, downloaded=True)
+
+    def _connect(self) -> None:
+        """Find out at once when there is no way to the hub; the client would try for half a minute."""
+        proxy = select_proxy(self.url, get_environ_proxies(self.url))
+        way = urlsplit(self.url if not proxy else proxy if "://" in proxy else f"http://{proxy}")
+        try:
+            port = way.port or (443 if way.scheme == "https" else 80)
+            socket.create_connection((way.hostname, port), CONNECT_TIMEOUT).close()
+        except OSError as error:
+            raise advice.Unreachable(f" through the proxy {way.hostname}" if proxy else "") from error
+
+    def _choose(self, offered: dict[str, Any]) -> list[str]:
+        kinds = [name for name in (WEIGHTS, INDEX, PICKLE) if name in offered]
+        if CONFIG not in offered or (self.weights and not kinds):
+            lacks = f"neither {WEIGHTS} nor {PICKLE}" if CONFIG in offered else f"no {CONFIG}"
+            raise DownloadError(f"has {lacks}; choose a ViT as transformers or timm save one")
+        extra = [name for name in (PREPROCESSOR, PROCESSOR) if name in offered]
+        return [CONFIG, *extra, kinds[0]] if self.weights else [CONFIG]
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """One process at a time; the others wait for as long as the one makes progress."""
+        from filelock import FileLock, Timeout
+
+        locks = cache.cache_folder(self.cache_dir) / ".lock"  # the client's own place for such files
+        locks.mkdir(parents=True, exist_ok=True)
+        name = f"{self.repo}@{self.revision}".replace("/", "--")
+        lock, seen = FileLock(locks / f"vit-pipeline-{name}.lock"), -1
+        while True:
+            try:
+                return lock.acquire(timeout=0.2)
+            except NotImplementedError:  # a disk without locks
+                return nullcontext()
+            except Timeout:
+                with suppress(FileNotFoundError):
+                    size = sum(path.stat().st_size for path in self.beside.glob("*"))
+                    if size != seen or self.cancelled.is_set():
+                        self._now("waiting")
+                    seen = size
+
+    def _receive(self, api: Any, file: Any) -> None:
+        self._now("receiving", file.path)
+        limit = cache.MAX_BYTES[Path(file.path).suffix]
+        if file.size > limit:
+            raise DownloadError(f"{file.path} has {file.size} bytes; at most {limit} are taken")
+        if file.sha256:
+            with suppress(OSError):  # none here, there already, or a disk without links
+                (self.beside / file.path).hardlink_to(self.folder / file.path)  # brought if it differs
+        api.downloader.download_file(
+            self.repo,
+            "model",
+            file.path,
+            revision=self.revision,
+            cache_dir=cache.cache_folder(self.cache_dir),
+            local_dir=self.beside,
+            expected_sha256=file.sha256,
+            file_size=file.size or None,
+            progress_callbacks=[functools.partial(_Reporter, self.events)],
+            _cancel_event=self.cancelled,  # private
+        )
+
+    def _install(self, files: tuple[str, ...]) -> None:
+        """Once the record is in its place, a mixture of old and new files is not taken for a copy."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (
+            self.weights or (self.folder / RECORD).exists()
+        ):  # beside a config alone, weights may be put by hand
+            cache.write_record(self.beside, files)
+            (self.beside / RECORD).replace(self.folder / RECORD)
+        for name in files:
+            (self.beside / name).replace(self.folder / name)
+        for name in set(cache.FILES if self.weights else ()) - {*files}:  # no longer in the repository
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.beside, ignore_errors=True)
 
 
-def _reporter(events: queue.SimpleQueue[_Event | None]) -> type:
-    """The client takes a class and makes one instance for each file that it downloads."""
+class _Reporter:
+    """The client makes one for each file that it receives."""
 
-    class Reporter:
-        def __init__(self, filename: str, file_size: int) -> None:
-            self.name, self.total, self.done = filename, file_size, 0
-            self.update(0)
+    def __init__(self, events: queue.SimpleQueue[Any], name: str, total: int) -> None:
+        self.events, self.name, self.total, self.done = events, name, total, 0
+        self.update(0)
 
-        def update(self, size: int) -> None:
-            self.done += size
-            events.put((self.name, self.done, self.total))
+    def update(self, size: int) -> None:
+        self.done += size
+        self.events.put((self.name, self.done, self.total))
 
-        def end(self) -> None:
-            pass
-
-    return Reporter
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Callable[[Any], Any]) -> Iterator[None]:
-    """Swap one name of the client's while a download runs; nothing where a later client has it no more."""
-    if not hasattr(owner, name):
-        yield
-        return
-    original = getattr(owner, name)
-    setattr(owner, name, value(original))
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
-class _NoBar(contextlib.AbstractContextManager["_NoBar"]):
-    """In the place of tqdm, which the client draws whatever its callbacks are."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def end(self) -> None:
         pass
 
-    def __exit__(self, *exc_info: object) -> None:
-        pass
 
-    def update(self, n: float = 1) -> None:
-        pass
+@functools.cache
+def _client() -> Any:
+    """ModelScope's client, which draws bars and writes log lines: not while a download of ours runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from modelscope_hub import HubApi, _download
 
+    def heard(record: logging.LogRecord) -> bool:
+        for task in tuple(_running):
+            if "retry" in record.getMessage():
+                task.note = f" ({record.getMessage()})"
+        return not _running
 
-@contextlib.contextmanager
-def _hushed(notes: list[str]) -> Iterator[None]:
-    """Keep the client's log lines and bars off the terminal; the lines go to ``notes``."""
-    from modelscope_hub import _download
-
-    def note(record: logging.LogRecord) -> bool:
-        notes.append(record.getMessage())
-        return False
-
-    handlers = [h for name in ("modelscope", "modelscope_hub") for h in logging.getLogger(name).handlers]
-    for handler in handlers:
-        handler.addFilter(note)
-    try:
-        with _replaced(_download, "tqdm", lambda _: _NoBar):
-            yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(note)
-
-
-@contextlib.contextmanager
-def _cancellable() -> Iterator[Callable[[], None]]:
-    """Collect the client's cancel events, which it shares with its workers but does not hand out."""
-    from modelscope_hub import _download_control
-
-    cancelled = threading.Event()
-    found: list[threading.Event] = []
-
-    def collecting(original: Callable[..., None]) -> Callable[..., None]:
-        def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            found.append(self.cancel_event)
-            if cancelled.is_set():
-                self.cancel_event.set()
-
-        return init
-
-    def cancel() -> None:
-        cancelled.set()
-        for event in found:
-            event.set()
-
-    control = getattr(_download_control, "_DownloadControl", None)
-    with _replaced(control, "__init__", collecting) if control else contextlib.nullcontext():
-        yield cancel
+    for handler in logging.getLogger("modelscope_hub").handlers:
+        handler.addFilter(heard)
+    module: Any = _download  # private, and its tqdm
+    bar = module.tqdm
+    module.tqdm = lambda *args, **options: bar(*args, **options | {"disable": bool(_running)})
+    return HubApi

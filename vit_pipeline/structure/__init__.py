@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..catalog import DEFAULT_MODEL
 from ..checkpoints.tensors import to_checkpoint_key
 from ..errors import ArgumentError
+from ..names import DEFAULT_MODEL
 from ..roles import LANGUAGES
 from . import html, text
 from .costs import Cost, weight_bytes

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..catalog import KNOWN_MODELS
+from ..names import KNOWN_MODELS
 from .text import Language, texts
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..catalog import KNOWN_MODELS
 from ..errors import ModelNameError
+from ..names import KNOWN_MODELS
 
 if TYPE_CHECKING:
     from ..pipeline import ViTPipeline
