@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import sample_images
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from vit_pipeline.errors import ImageError, UnsafeURLError
-from vit_pipeline.images import decode, metadata, read_image, source_name
+from vit_pipeline.images import read_image, source_name
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GRADIENT = sample_images.gradient()
@@ -111,7 +111,7 @@ def test_arrays_and_tensors() -> None:
         (np.full((2, 2), np.nan), "0 to 1"),
         (np.array([["a"]]), "dtype"),
         (torch.zeros(8, 9, 3), "(C, H, W)"),
-        (torch.zeros(1, 3, 8, 9), "one of a batch"),
+        (torch.zeros(1, 3, 8, 9), "of a batch"),
     ],
 )
 def test_arrays_that_are_no_image(source: object, words: str) -> None:
@@ -201,18 +201,28 @@ def test_cmyk_jpeg() -> None:
     assert np.abs(np.asarray(read_image(data)).astype(int) - (255, 0, 0)).max() <= 3
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def turned_away(orientation: int) -> Image.Image:
+    """What becomes the gradient when it is turned as this orientation asks."""
+    image = GRADIENT.copy()
+    image.getexif()[0x0112] = {6: 8, 8: 6}.get(orientation, orientation)
+    return ImageOps.exif_transpose(image)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(format: str, orientation: int, tmp_path: Path) -> None:
-    back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)  # what turns the image the other way
-    turned = decode.upright(GRADIENT, back)
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
+    turned = turned_away(orientation)
+    options = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    }.get(format, {})
     path = tmp_path / "image"
     turned.save(path, format, exif=sample_images.exif(orientation), **options)
     image = read_image(path)
     assert image.size == GRADIENT.size
     assert np.abs(np.asarray(image).astype(int) - np.asarray(GRADIENT)).max() <= (
-        6 if format == "JPEG" else 0
+        {"JPEG": 6, "AVIF": 12}.get(format, 0)
     )
     assert not image.getexif()
     assert same(image, read_image(image))
