@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -107,7 +107,7 @@ def raw_profile(block: bytes) -> bytes:
     return png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
 
 
-def cameras() -> dict[str, bytes]:
+def _cameras() -> dict[str, bytes]:
     """JPEGs as cameras, telephones and editors write them: much beside the pixels, some of it twice."""
     rng = random.Random(1)
     jpeg = encoded(gradient(), "JPEG", quality=90)
@@ -138,7 +138,7 @@ def cameras() -> dict[str, bytes]:
     return files
 
 
-def variants() -> dict[str, bytes]:
+def _variants() -> dict[str, bytes]:
     """What other programs write: other colours, compressions, byte orders, parts and frames."""
     rgb, gray = gradient(), gradient().convert("L")
     other = rgb.rotate(180)
@@ -147,7 +147,6 @@ def variants() -> dict[str, bytes]:
     body = idat[8:-4]
     many = b"".join(png_chunk(b"IDAT", body[at : at + 2]) for at in range(0, len(body), 2))
     text = png_chunk(b"tEXt", b"Comment\0" + b"x" * 300_000) + png_chunk(b"caBX", bytes(2_000_000))
-    big_endian = Image.frombytes("I;16B", (2, 1), (40000).to_bytes(2) + (257).to_bytes(2))
     files = {
         "png in 2-byte chunks": png.replace(idat, many),
         "png with text": png[:33] + text * 3 + png[33:-12] + text + png[-12:],
@@ -169,7 +168,6 @@ def variants() -> dict[str, bytes]:
         "tiff orientation": encoded(rgb, "TIFF", tiffinfo={274: 6}),
         "tiff xmp": encoded(rgb, "TIFF", tiffinfo={700: xmp(6)}),
         "tiff large tag": encoded(rgb, "TIFF", tiffinfo={274: 6, 37724: bytes(3_000_000)}),
-        "tiff big-endian": encoded(big_endian, "TIFF"),
         "tiff fax": encoded(gray.convert("1"), "TIFF", compression="group4"),
         "avif": encoded(rgb, "AVIF", exif=exif(6)),
         "avif film": encoded(rgb, "AVIF", save_all=True, append_images=[other] * 3),
@@ -188,40 +186,53 @@ def variants() -> dict[str, bytes]:
     return files
 
 
-def floods() -> dict[str, bytes]:
-    """Files made of very many parts: each takes Pillow far too long, or far too much memory."""
-    png, jpeg = encoded(gradient(), "PNG"), encoded(gradient(), "JPEG")
-    gif = encoded(gradient().quantize(4), "GIF")
-    start = 13 + (3 << (gif[10] & 7) + 1)
-    tables = segment(0xDB, (b"\0" + b"\1" * 64) * 1000)
-    frame = segment(0xC0, b"\x08\0\1\0\1\xff" + b"\1\x11\0" * 20_000)
-    strips = struct.pack("<HHII", 273, 4, 2_000_000, 200)
-    return {
-        "png chunks": png[:33] + png_chunk(b"tEXt", b"") * 4_000_000 + png[33:],
-        "png pixel chunks": png[:33] + png_chunk(b"IDAT", b"") * 4_000_000 + png[33:],
-        "png chunks at the end": png[:-12] + png_chunk(b"tEXt", b"") * 4_000_000 + png[-12:],
-        "jpeg segments": jpeg[:2] + b"\xff\xfe\0\2" * 12_000_000 + jpeg[2:],
-        "jpeg segments at the end": jpeg[:-2] + b"\xff\xfe\0\2" * 12_000_000 + jpeg[-2:],
-        "jpeg fill bytes": jpeg[:2] + b"\xff" * 60_000_000 + jpeg[2:],
-        "jpeg markers": jpeg[:2] + b"\xff\xd9" * 30_000_000 + jpeg[2:],
-        "jpeg tables": jpeg[:2] + tables * 900 + jpeg[2:],
-        "jpeg frames": jpeg[:2] + frame * 1000 + jpeg[2:],
-        "jpeg photoshop": jpeg[:2]
-        + segment(0xED, b"Photoshop 3.0\0" + b"8BIM\0\0\0\0\0\0\0\0" * 5000) * 1000
-        + jpeg[2:],
-        "gif blocks": gif[:start] + b"!\xfe\1a\0" * 12_000_000 + gif[start:],
-        "gif comment": gif[:start] + b"!\xfe" + (b"\xff" + b"a" * 255) * 240_000 + b"\0" + gif[start:],
-        "tiff strips": b"II*\0\x08\0\0\0" + _directory(strips) + bytes(200 + 8_000_000),
-        "tiff tags": b"II*\0"
-        + struct.pack("<I", 1_000_008)
-        + bytes(1_000_000)
-        + _directory(*(struct.pack("<HHII", 40_000 + i, 1, 900_000, 8) for i in range(20_000))),
-    }
+CAMERAS = _cameras()
+VARIANTS = _variants()
+
+_JPEG, _PNG = encoded(gradient(), "JPEG"), encoded(gradient(), "PNG")
+_GIF = encoded(gradient().quantize(4), "GIF")
+_GIF_START = 13 + (3 << (_GIF[10] & 7) + 1)
+
+
+def _in_jpeg(part: bytes) -> bytes:
+    return _JPEG[:2] + part + _JPEG[2:]
+
+
+def _in_gif(part: bytes) -> bytes:
+    return _GIF[:_GIF_START] + part + _GIF[_GIF_START:]
 
 
 def _directory(*entries: bytes) -> bytes:
     size = [struct.pack("<HHII", tag, 4, 1, 2000) for tag in (256, 257)]
     return struct.pack("<H", len(entries) + 2) + b"".join([*size, *entries]) + bytes(4)
+
+
+#: Files made of very many parts: each takes Pillow far too long, or far too much memory.
+FLOODS: dict[str, Callable[[], bytes]] = {
+    "png chunks": lambda: _PNG[:33] + png_chunk(b"tEXt", b"") * 4_000_000 + _PNG[33:],
+    "png pixel chunks": lambda: _PNG[:33] + png_chunk(b"IDAT", b"") * 4_000_000 + _PNG[33:],
+    "png chunks at the end": lambda: _PNG[:-12] + png_chunk(b"tEXt", b"") * 4_000_000 + _PNG[-12:],
+    "jpeg segments": lambda: _in_jpeg(b"\xff\xfe\0\2" * 12_000_000),
+    "jpeg segments at the end": lambda: _JPEG[:-2] + b"\xff\xfe\0\2" * 12_000_000 + _JPEG[-2:],
+    "jpeg fill bytes": lambda: _in_jpeg(b"\xff" * 60_000_000),
+    "jpeg markers": lambda: _in_jpeg(b"\xff\xd9" * 30_000_000),
+    "jpeg tables": lambda: _in_jpeg(segment(0xDB, (b"\0" + b"\1" * 64) * 1000) * 900),
+    "jpeg frames": lambda: _in_jpeg(segment(0xC0, b"\x08\0\1\0\1\xff" + b"\1\x11\0" * 20_000) * 1000),
+    "jpeg photoshop": lambda: _in_jpeg(
+        segment(0xED, b"Photoshop 3.0\0" + b"8BIM\0\0\0\0\0\0\0\0" * 5000) * 1000
+    ),
+    "gif blocks": lambda: _in_gif(b"!\xfe\1a\0" * 12_000_000),
+    "gif comment": lambda: _in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 240_000 + b"\0"),
+    "tiff strips": lambda: (
+        b"II*\0\x08\0\0\0" + _directory(struct.pack("<HHII", 273, 4, 15_000_000, 200)) + bytes(60_000_000)
+    ),
+    "tiff tags": lambda: (
+        b"II*\0"
+        + struct.pack("<I", 1_000_008)
+        + bytes(1_000_000)
+        + _directory(*(struct.pack("<HHII", 40_000 + i, 1, 900_000, 8) for i in range(20_000)))
+    ),
+}
 
 
 def broken_files(each: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:

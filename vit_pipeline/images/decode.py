@@ -16,6 +16,7 @@ from io import BytesIO
 from threading import RLock
 from typing import Any
 
+import PIL
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -38,8 +39,8 @@ MEMORY = 860_000_000
 MAX_SIDE = 65_535
 #: JPEGs are read at 1/8 of their size up to here, in 0.7 s; the largest cameras have 200 megapixels.
 MAX_JPEG_PIXELS = 500_000_000
-#: Pixels × scans of a JPEG, 1.4 s; less where it has more scans than any encoder makes by itself.
-MAX_JPEG_WORK, USUAL_SCANS, MAX_WORK_OF_MANY_SCANS = 1_200_000_000, 12, 400_000_000
+#: Pixels × scans of a JPEG: 1.2 s, and as much again for the bits of a file of 30 MB.
+MAX_JPEG_WORK = 1_200_000_000
 #: Bytes of a JPEG's tables and Photoshop blocks, and strips of a TIFF: Pillow goes through them in Python.
 MAX_JPEG_TABLES, MAX_TIFF_STRIPS = 4_000_000, 300_000
 #: A read takes a microsecond: 400,000 are 100,000 PNG chunks or JPEG segments. Run-length-encoded BMPs are
@@ -51,13 +52,13 @@ MAX_EXIF = {"exif": 65_536, "Raw profile type exif": 140_000}
 _ORIENTATION = 0x0112
 _BAND_PIXELS = 2_000_000
 _TOO_MANY_PARTS = "it has more parts than any honest image; save it again with another program"
+#: Pillow 12 reads their Exif blocks, of any size, while it opens them.
+_OLD_PILLOW = "it is {}, which needs Pillow 13 (pip install --no-deps --upgrade pillow); or save it as JPEG"
 
 
 def _open_avif(file: BytesIO) -> ImageFile.ImageFile:
-    if not AvifImagePlugin.SUPPORTED:
-        raise ImageError(
-            "it is an AVIF image, which this build of Pillow cannot read; save it as JPEG or PNG"
-        )
+    if int(PIL.__version__.partition(".")[0]) < 13 or not AvifImagePlugin.SUPPORTED:
+        raise ImageError(_OLD_PILLOW.format("AVIF"))
     # 4096 items or more: its decoder compares each with each.
     if re.search(rb"(?s)iloc([\x00\x01].{5}[\x10-\xff]|\x02.{5}(..[\x10-\xff]|.?[^\x00]))", file.getbuffer()):
         raise ImageError(_TOO_MANY_PARTS)
@@ -65,10 +66,12 @@ def _open_avif(file: BytesIO) -> ImageFile.ImageFile:
 
 
 def _open_heic(file: BytesIO) -> Any:
+    if int(PIL.__version__.partition(".")[0]) < 13:
+        raise ImageError(_OLD_PILLOW.format("HEIC"))
     try:
         from pi_heif import HeifImageFile  # LGPL; pillow-heif's wheels hold an encoder that makes them GPL
     except ImportError as error:
-        raise ImageError("it is a HEIC image; to read it: pip install pi-heif") from error
+        raise ImageError("it is HEIC; to read it: pip install pi-heif") from error
     return HeifImageFile(file)
 
 
@@ -191,11 +194,15 @@ def check_pixels(size: tuple[int, int], most: int, what: str = "") -> None:
         )
 
 
+_JPEG_MARKER = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcf\xd8-\xef\xfe])")
+_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+
+
 def _jpeg_scans(data: bytes) -> int:
     """How often a JPEG passes over its pixels: a baseline one once, a progressive one about ten times."""
-    at, scans, tables = 0, 0, 0
+    at, scans, cost, tables = 0, 0, 1, 0
     for _ in range(MAX_READS_OF_OTHERS):
-        found = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcf\xd8-\xef\xfe])").search(data, at)
+        found = _JPEG_MARKER.search(data, at)
         if not found or (found[1] == b"\xd9" and scans):
             return scans
         marker, at = found[1][0], found.end()
@@ -203,16 +210,8 @@ def _jpeg_scans(data: bytes) -> int:
             continue
         length = int.from_bytes(data[at : at + 2])
         at += length
-        scans += marker == 0xDA
-        if marker in (
-            0xC9,
-            0xCA,
-            0xCB,
-            0xCD,
-            0xCE,
-            0xCF,
-        ):  # arithmetic coding: slow, also where there are no bits
-            scans += USUAL_SCANS
+        cost = 3 if marker in _ARITHMETIC else cost  # slow, also where there are no bits
+        scans += cost if marker == 0xDA else 0
         tables += length if marker < 0xE0 or marker == 0xED else 0
         if tables > MAX_JPEG_TABLES:
             break
@@ -224,7 +223,7 @@ def _draft(image: Any, scans: int, max_pixels: int, room: int, wanted: tuple[int
     (width, height), pixels, needed = image.size, image.width * image.height, 0
     check_pixels(image.size, max(MAX_JPEG_PIXELS, max_pixels), " of a JPEG")
     if scans > 1 or "progressive" in image.info:
-        if pixels * scans > (MAX_JPEG_WORK if scans <= USUAL_SCANS else MAX_WORK_OF_MANY_SCANS):
+        if pixels * scans > MAX_JPEG_WORK:
             raise ImageError(f"it is a JPEG of {scans} scans, too slow to decode; save it as a baseline JPEG")
         needed = 2 * len(image.getbands()) * pixels  # all coefficients stay in memory until the last scan
     for scale in (1, 2, 4, 8):
