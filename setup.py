@@ -27,4 +27,4 @@ dev = [
     "nbclient>=0.11",
     "nbconvert>=7.17",
 ]
-setup(install_requires=needed, extras_require={**sections, "dev": dev})
+setup(install_requires=needed, extras_require={**sections, "heic": ["pi-heif>=1.4"], "dev": dev})

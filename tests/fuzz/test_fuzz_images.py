@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vit_pipeline.errors import ImageError
-from vit_pipeline.images import metadata, read_image
+from vit_pipeline.images import read_image
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "50"))
 fuzz = settings(
@@ -73,20 +73,6 @@ def test_bytes_behind_a_signature(start: bytes, rest: bytes, path: Path) -> None
     exif=st.binary(max_size=80),
     start=st.sampled_from([b"", b"Exif\0\0", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]),
 )
-def test_orientations(exif: bytes, start: bytes) -> None:
-    assert metadata.exif_orientation(start + exif) in range(1, 9)
-
-
-@fuzz
-@given(name=st.sampled_from(sorted(HONEST)), cut=st.integers(0, 400))
-def test_what_is_bare_stays_as_it_is(name: str, cut: int) -> None:
-    data = HONEST[name][: len(HONEST[name]) - cut % len(HONEST[name])]
-    format = metadata.sniff(data)
-    if format is None or format == "TIFF":
-        return
-    try:
-        once = metadata.bare(data, format).data
-    except metadata.Refused:
-        return
-    assert len(once) <= len(data) + 1
-    assert metadata.bare(once, format).data == once
+def test_exif_blocks_turn_an_image_or_do_nothing(exif: bytes, start: bytes) -> None:
+    chunk = sample_images.png_chunk(b"eXIf", start + exif)
+    assert sorted(read_image(GOOD[:33] + chunk + GOOD[33:]).size) == [16, 24]
