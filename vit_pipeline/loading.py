@@ -124,7 +124,6 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
     if is_timm_config(read_json(found.folder / CONFIG)):
         found = locate(name, revision)  # its sizes are read from its tensors
     assert found.folder is not None
-        assert found.folder is not None
     return _vit_config(read_config(found.folder, found.name))
 
 
