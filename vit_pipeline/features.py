@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .errors import ArgumentError, ImageError, OutputError, VitPipelineError
+from .errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed
 from .images import source_name
 from .pipeline import Pool, ViTPipeline
 
@@ -86,11 +86,13 @@ def save_features(
             memory until the end) or ``.parquet`` (columns ``source`` and ``features``; streamed).
 
     The other arguments are those of :func:`stream_features`. Raises OutputError where nothing can be written
-    and ArgumentError for another ending.
+    and ArgumentError for another ending, or Parquet without pyarrow.
     """
     path = Path(output)
     if path.suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        check_installed("pyarrow", path.name)
     batches = stream_features(pipe, sources, pool=pool, batch_size=batch_size, on_error=on_error)
     write = _write_npz if path.suffix == ".npz" else _write_parquet
     try:
