@@ -1,11 +1,12 @@
 """Run what the READMEs say, as they say it.
 
-python3 scripts/run_readme.py [README ...]    from nothing: a fresh clone of HEAD and one bash for each README
-python scripts/run_readme.py --update         write what vit-pipeline prints now into the READMEs of this checkout
+python3 scripts/run_readme.py            from nothing: a fresh clone of HEAD, one bash for each README
+python scripts/run_readme.py --update    write what vit-pipeline prints now into the READMEs of this checkout
 
-The ``console`` and ``python`` blocks run in order. Every command must succeed, and where a block shows what it
-prints, print that. A block below ``<!-- not run: reason -->`` is passed over. Only the standard library is
-needed; pip's cache is shared, the virtual environment is the one that the README makes.
+The ``console`` and ``python`` blocks run in order. Every command must succeed, and where a block shows what
+it prints, print that. A block below ``<!-- not run: reason -->`` is passed over. The virtual environment is
+the one that the first README makes; the second has the same commands (tests/unit/test_readme.py), runs in the
+same clone and finds it there. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def read_steps(readme: str) -> list[Step]:
 
 
 def script(steps: list[Step], outputs: Path) -> str:
-    """The steps as one bash script, which stops at the first that fails. A group of commands in braces runs in
-    the shell itself: what one exports or activates holds for all that follow."""
+    """The steps as one bash script, which stops at the first that fails.
+
+    Braces run in the shell itself: what a command exports or activates holds for all that follow.
+    """
     lines = []
     for number, step in enumerate(steps):
         if step.not_run:
@@ -79,30 +82,31 @@ def differences(steps: list[Step], outputs: Path) -> list[str]:
     return found
 
 
-def run(readme: Path, folder: Path) -> int:
-    """Run a README in a clone of its repository; 0, or what went wrong as an exit code."""
-    clone, outputs = folder / "clone", folder / "outputs"
-    subprocess.run(["git", "clone", "--quiet", readme.parent, clone], check=True)
+def run(readme: str, clone: Path, outputs: Path) -> int:
+    """Run a README in a clone; 0, or what went wrong as an exit code."""
+    steps = read_steps((clone / readme).read_text(encoding="utf-8"))
     outputs.mkdir()
-    steps = read_steps((clone / readme.name).read_text(encoding="utf-8"))
-    inside = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else None
-    path = [place for place in os.environ["PATH"].split(os.pathsep) if place != inside]
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment["PATH"] = os.pathsep.join(path)
-    (folder / "script").write_text(script(steps, outputs), encoding="utf-8")
-    code = subprocess.run(
-        ["bash", folder / "script"], cwd=clone, env=environment, stdin=subprocess.DEVNULL, check=False
-    ).returncode
-    if code:
-        last = max((int(path.name) for path in outputs.iterdir()), default=0)
-        print((outputs / str(last)).read_text(encoding="utf-8", errors="replace"))
-        print(f"{readme.name}: exit code {code} from: {steps[last].text}", file=sys.stderr)
-        return code
-    different = differences(steps, outputs)
-    print(*different, sep="\n", file=sys.stderr)
-    passed_over = [step.text.splitlines()[0] for step in steps if step.not_run]
-    print(f"{readme.name}: {len(steps) - len(passed_over)} steps ran, {len(passed_over)} are marked as not run")
-    return int(bool(different))
+    program = outputs / "script"
+    program.write_text(script(steps, outputs), encoding="utf-8")
+    active = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else None
+    path = [place for place in os.environ["PATH"].split(os.pathsep) if place != active]
+    environment = os.environ | {"PATH": os.pathsep.join(path)}
+    for name in ("VIRTUAL_ENV", "PYTHONPATH"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ["bash", program], cwd=clone, env=environment, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        last = max(int(path.name) for path in outputs.iterdir() if path != program)
+        print((outputs / str(last)).read_text(encoding="utf-8", errors="replace"), file=sys.stderr)
+        print(f"{readme}: exit code {done.returncode} from: {steps[last].text}", file=sys.stderr)
+        return done.returncode
+    if different := differences(steps, outputs):
+        print(f"{readme}: something else was printed:", *different, sep="\n", file=sys.stderr)
+        return 1
+    passed_over = sum(bool(step.not_run) for step in steps)
+    print(f"{readme}: {len(steps) - passed_over} steps ran, {passed_over} are marked as not run", flush=True)
+    return 0
 
 
 def update(readme: Path) -> None:
@@ -112,7 +116,8 @@ def update(readme: Path) -> None:
         if step.shown and step.text.startswith("vit-pipeline ") and not step.not_run:
             command = [sys.executable, "-m", "vit_pipeline", *shlex.split(step.text, comments=True)[1:]]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=True)
-            text = text.replace(f"$ {step.text}\n{step.shown}\n", f"$ {step.text}\n{done.stdout.strip(chr(10))}\n")
+            printed = done.stdout.strip("\n")
+            text = text.replace(f"$ {step.text}\n{step.shown}\n", f"$ {step.text}\n{printed}\n")
     readme.write_text(text, encoding="utf-8")
 
 
@@ -120,15 +125,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("readmes", nargs="*", type=Path, default=[ROOT / name for name in READMES])
     parser.add_argument("--update", action="store_true", help="write, instead of comparing")
+    parser.add_argument("--repository", type=Path, default=ROOT, help=argparse.SUPPRESS)  # for the tests
     options = parser.parse_args()
-    for readme in options.readmes:
-        if options.update:
-            update(readme)
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            if code := run(readme.resolve(), Path(name)):
+    if options.update:
+        for name in READMES:
+            update(ROOT / name)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        clone = Path(name) / "clone"
+        subprocess.run(["git", "clone", "--quiet", options.repository, clone], check=True)
+        for number, readme in enumerate(READMES):
+            if code := run(readme, clone, Path(name) / str(number)):
                 sys.exit(code)
 
 

@@ -84,9 +84,9 @@ class OutputError(VitPipelineError):
 
 
 def check_installed(package: str, what: str) -> None:
-    """Raise ArgumentError, with the line to type, where ``what`` needs a package of an extra and it is missing.
+    """Raise ArgumentError where ``what`` needs a package of an extra and it is missing.
 
-    The line names the package itself: the name ``vit-pipeline`` is not ours on the package index.
+    The message has the line to type, by that package's name: on the index, ``vit-pipeline`` is not ours.
     """
     if util.find_spec(package) is not None:
         return

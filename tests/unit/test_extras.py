@@ -20,7 +20,7 @@ def slim(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after ``pip install .``: no package of any extra."""
     missing = ("pyarrow", "gradio", "matplotlib")
     find_spec = util.find_spec
-    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name in missing else find_spec(name, *rest))
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name in missing else find_spec(name))
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)  # importing it fails
 
