@@ -11,12 +11,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE, Spawn, wait_for
 from hub_server import LISTING, HubServer
 
 from vit_pipeline import hub as door
@@ -629,25 +629,21 @@ def test_progress_may_end_the_download(tiny: HubServer, kind: type[Exception]) -
 # ---------------------------------------------------------------- several processes
 
 
-def start_python(code: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+Start = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_python(spawn: Spawn) -> Start:
+    return lambda code: spawn(sys.executable, "-W", "error", "-c", textwrap.dedent(code))
 
 
 def run_python(code: str) -> tuple[int, str, str]:
-    process = start_python(code)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "never happened"
-        time.sleep(0.02)
-
-
-def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files) -> None:
+def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files, start_python: Start) -> None:
     code = f"from vit_pipeline import hub; print(hub.download('{REPO}').downloaded)"
     tiny.fault(WEIGHTS, stall=5000, times=1)
     first = start_python(code)
@@ -658,29 +654,29 @@ def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files) -> None:
     second.join(0.5)
     assert second.is_alive(), "waits for the first"
     tiny.heal()
-    assert first.communicate(timeout=60) == ("True\n", "")
-    second.join(60)
+    assert first.communicate(timeout=PATIENCE) == ("True\n", "")
+    second.join(PATIENCE)
     assert results == [False]
     listings = [request for request in tiny.requests if request.file == LISTING]
     assert len(listings) == 1, "the second never asked the hub"
 
 
-def test_another_process_that_hangs_is_not_waited_for_for_ever(tiny: HubServer) -> None:
+def test_another_process_that_hangs_is_not_waited_for_for_ever(tiny: HubServer, start_python: Start) -> None:
     tiny.fault(WEIGHTS, stall=5000)
     first = start_python(f"from vit_pipeline import hub; hub.download('{REPO}')")
     wait_for(lambda: WEIGHTS in tiny.downloads)
     download_fails("another process", "without progress for 0.6 s", timeout=0.6)
 
     first.kill()  # leaves no lock behind, and what it had received is of use
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     tiny.heal()
     tiny.clear()
-    assert door.download(REPO, timeout=20).downloaded
+    assert door.download(REPO, timeout=PATIENCE).downloaded
     assert [r.headers.get("Range") for r in tiny.requests if r.file == WEIGHTS] == ["bytes=5000-"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are different there")
-def test_ctrl_c(tiny: HubServer) -> None:
+def test_ctrl_c(tiny: HubServer, start_python: Start) -> None:
     tiny.fault(WEIGHTS, stall=5000)
     process = start_python(
         f"""
@@ -693,5 +689,5 @@ def test_ctrl_c(tiny: HubServer) -> None:
     )
     wait_for(lambda: WEIGHTS in tiny.downloads)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("interrupted\n", "")
+    assert process.communicate(timeout=PATIENCE) == ("interrupted\n", "")
     assert process.returncode == 0

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import PATIENCE, Spawn, wait_for
 from PIL import Image
 
 from vit_pipeline import Prediction, ViTPipeline
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_the_inputs_comes_after_the_results_before_it(demo: V
 
 
 def test_work_is_done_in_order_by_several_threads() -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=PATIENCE)
 
     def work(number: int) -> int:
         both.wait()  # passes only while two threads are at work
@@ -358,11 +358,13 @@ for path in (output, whole):
 """
 
 
-def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path) -> None:
+def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path, spawn: Spawn) -> None:
     whole, output, listed = tmp_path / "whole.jsonl", tmp_path / "r.jsonl", tmp_path / "list.txt"
     listed.write_text("\n".join(path for _, path in find_inputs([folder] * 6)))
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLER, listed, output, whole]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+    process = spawn(*command, stderr=None)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
     ends = [tuple(map(int, line.split())) for line in said.splitlines()]
     assert len(ends) == 5
     assert [status for status, _ in ends].count(signal.SIGKILL) >= 3  # the last may have been quicker
@@ -480,7 +482,7 @@ def test_drafts_decode_large_jpegs_at_a_reduced_size(
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vit_pipeline", "classify", "--model", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:
@@ -501,16 +503,17 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert run(folder, "-o", tmp_path / "r.txt").returncode == 2
 
 
-def test_ctrl_c_finishes_the_batch_in_hand(folder: Path, tmp_path: Path, demo: ViTPipeline) -> None:
+def test_ctrl_c_finishes_the_batch_in_hand(
+    folder: Path, tmp_path: Path, demo: ViTPipeline, spawn: Spawn
+) -> None:
     listed, output = tmp_path / "list.txt", tmp_path / "r.jsonl"
     listed.write_text("\n".join(path for _, path in find_inputs([folder] * 40)))
     command = [sys.executable, "-m", "vit_pipeline", "classify", str(listed), "-o", str(output), "-m", "demo"]
-    process = subprocess.Popen([*command, "--dtype", "float32"], stderr=subprocess.PIPE, text=True)
-    while not output.exists() or output.stat().st_size < 5_000:
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    process = spawn(*command, "--dtype", "float32")
+    wait_for(lambda: process.poll() is not None or (output.exists() and output.stat().st_size >= 5_000))
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     assert "run the same command again to go on" in said
     assert "Traceback" not in said

@@ -46,9 +46,9 @@ def test_files_hold_names_and_features(pipe: ViTPipeline, tmp_path: Path, suffix
     assert save_features(pipe, sources, path, pool=pool, batch_size=3, on_error=errors.append) == 4
     assert [type(error) for error in errors] == [ImageError]
     if suffix == ".npz":
-        table = np.load(path)
-        names, values = table["source"].tolist(), table["features"]
-        assert str(table["model"]) == "demo"
+        with np.load(path) as table:
+            names, values = table["source"].tolist(), table["features"]
+            assert str(table["model"]) == "demo"
     else:
         read = parquet.read_table(path)
         names, values = read["source"].to_pylist(), np.array(read["features"].to_pylist(), np.float32)
@@ -64,8 +64,11 @@ def test_files_hold_names_and_features(pipe: ViTPipeline, tmp_path: Path, suffix
 def test_nothing_to_write_gives_an_empty_table(pipe: ViTPipeline, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"features{suffix}"
     assert save_features(pipe, [], path) == 0
-    rows = np.load(path)["features"] if suffix == ".npz" else parquet.read_table(path)["features"]
-    assert len(rows) == 0
+    if suffix == ".parquet":
+        assert len(parquet.read_table(path)) == 0
+        return
+    with np.load(path) as table:
+        assert len(table["features"]) == 0
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(pipe: ViTPipeline, tmp_path: Path) -> None:
@@ -127,5 +130,6 @@ def test_the_commands(
     code, out, err = run("features", str(variants), str(tmp_path / "*.gif"), "-o", str(output))
     assert (code, out) == (1, "")
     assert "features of 6 images, 2 errors" in err
-    assert np.load(output)["features"].shape == (6, 192)
+    with np.load(output) as table:
+        assert table["features"].shape == (6, 192)
     assert run("features", str(variants), "-o", "features.txt")[0] == 2
