@@ -1,19 +1,25 @@
-# make demo      classify the example photos, offline after the install
-# make webui     the page in the browser, http://127.0.0.1:7860
-# make test      the test-suite;  make check: ruff, mypy, import-linter;  make fuzz: the fuzz tests, long
-# make notebooks runs both notebooks again;  make screenshots: those of the READMEs
+# make demo       classify the example photos, offline after the install
+# make webui      the page in the browser, http://127.0.0.1:7860
+# make test       all tests;  make test-quick: those that answer in under a minute;  make fuzz: long
+# make check      ruff, mypy, import-linter
+# make notebooks  runs both notebooks again;  make screenshots: those of the READMEs
 PYTHON ?= python3
 BIN := .venv/bin
-# Gradio still declares pillow<13; Pillow 13 fixes two critical decoder bugs, and the WebUI is tested on it.
-PILLOW := pillow==13.0.0
+# Gradio still declares pillow<13; Pillow 13 fixes two critical decoder bugs, and everything is tested on it.
+PILLOW13 := $(BIN)/python -m pip install --quiet --no-deps pillow==13.0.0
+PREDICT := $(BIN)/vit-pipeline predict --model demo
 
-.PHONY: demo test webui notebooks screenshots check fuzz format clean
+.PHONY: demo test test-quick webui notebooks screenshots check fuzz format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
-	$(BIN)/vit-pipeline predict --model demo examples/*.png examples/*.jpg
+	@echo "Four photos of things that the embedded model knows:"
+	$(PREDICT) examples/airplane.jpg examples/parrots.jpg examples/boat.jpg examples/cat.png
+	@echo
+	@echo "A cup, a rocket and an astronaut are none of its 10 classes; it must name one of them all the same:"
+	$(PREDICT) examples/coffee.png examples/rocket.jpg examples/astronaut.png
 
-webui: .venv/installed
+webui: .venv/installed-all
 	$(BIN)/python app.py
 
 notebooks: .venv/installed-dev
@@ -24,6 +30,9 @@ screenshots: .venv/installed-dev
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+test-quick: .venv/installed-dev
+	$(BIN)/python -m pytest -m "unit and not slow"
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -41,14 +50,19 @@ format: .venv/installed-dev
 clean:
 	rm -rf .venv build *.egg-info
 
-.venv/installed: requirements.txt constraints.txt setup.py pyproject.toml
+# What predict needs, and nothing else.
+.venv/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	$(BIN)/python -m pip install --quiet --no-deps $(PILLOW)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+# The notebook and the page in the browser too.
+.venv/installed-all: .venv/installed requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(PILLOW13)
+	touch $@
+
+.venv/installed-dev: .venv/installed-all
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps $(PILLOW)
+	$(PILLOW13)
 	touch $@

@@ -10,11 +10,27 @@ import importlib.util
 from pathlib import Path
 
 needed = ("vit_pipeline", "torch", "transformers", "modelscope", "matplotlib")
-if any(importlib.util.find_spec(name) is None for name in needed):
+missing = ", ".join(name for name in needed if importlib.util.find_spec(name) is None)
+if missing:
     here = Path.cwd().resolve()
     clones = [folder for folder in (here, *here.parents) if (folder / "vit_pipeline" / "pipeline.py").is_file()]
-    package = f"{clones[0] if clones else 'vit-pipeline'}[notebook]"
-    %pip install --quiet "{package}"
+    if not clones:  # on the package index, the name vit-pipeline is not ours: never install by that name
+
+        class Missing(Exception):
+            def _render_traceback_(self):
+                return [str(self)]  # all that is shown; the cells below do not run
+
+        raise Missing(
+            f"缺少 {missing}，而这里不是本仓库的克隆，没有可供安装的东西。请克隆仓库，或者下载它的压缩包并解压，"
+            '然后打开其中 notebooks/ 里的笔记本；也可以先执行 pip install "仓库路径[notebook]"。'
+            if LANG == "zh"
+            else f"{missing}: not installed, and this is no clone of the repository to install from. Clone it, or "
+            "download it as an archive and unpack it, and open the notebook in its folder notebooks/; "
+            'or first run pip install "PATH/TO/THE/CLONE[notebook]".'
+        )
+    constraints, package = clones[0] / "constraints.txt", f"{clones[0]}[notebook]"
+    %pip install --quiet -c "{constraints}" "{package}"
+    importlib.invalidate_caches()
 
 # %% setup [hidden]
 import io
@@ -134,8 +150,8 @@ print(f"{parameters:,} = {parameters - unseen:,} + {unseen:,}")
 # %% image
 here = Path.cwd().resolve()
 places = (here, *here.parents, Path(vit_pipeline.__file__).resolve().parent.parent)
-photos = [folder / "examples" / "cat.png" for folder in places if (folder / "examples" / "cat.png").is_file()]
-PHOTO = photos[0] if photos else "https://s3.amazonaws.com/images.cocodataset.org/val2017/000000039769.jpg"
+examples = next((folder / "examples" for folder in places if (folder / "examples" / "cat.png").is_file()), None)
+PHOTO = examples / "cat.png" if examples else "https://s3.amazonaws.com/images.cocodataset.org/val2017/000000039769.jpg"
 
 image = pipe.read(PHOTO)
 ImageOps.contain(image, (300, 300))
@@ -219,8 +235,9 @@ assert torch.equal(summary.cpu().float(), pipe.features(image))
 print(tokens.shape, summary.shape, by_hand.shape)
 
 # %% predict
+among = f"of {len(pipe.labels)} classes", f"共 {len(pipe.labels)} 类"  # what a probability is a share of
 prediction = pipe.postprocess(logits)[0]
-print(prediction)
+print(f"{prediction}  ({say(*among)})")
 for entry in prediction.top:
     print(f"{entry.score:7.1%}  {entry.label}")
 
@@ -247,12 +264,30 @@ def draw_top(axes, entries):
     bars[-1].set_color("#d9534f")
     axes.bar_label(bars, fmt="{:.1%}", padding=4)
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1.15 * entries[0].score))
-    axes.set_xlabel(label("probability", "概率"))
+    axes.set_xlabel(f"{label('probability', '概率')} ({label(*among)})")
     axes.spines[["top", "right"]].set_visible(False)
 
 figure, axes = plt.subplots(figsize=(6.5, 2.4), layout="constrained")
 draw_top(axes, prediction.top)
 plt.show()
+
+# %% known
+def show(*names):
+    """Photos of examples/, each with its likeliest class."""
+    if examples is None:
+        print(say("Only a clone of the repository has these photos.", "这几张照片只有克隆的仓库里才有。"))
+        return
+    photos = [pipe.read(examples / name) for name in names]
+    figure, row = plt.subplots(1, len(photos), figsize=(9, 2.7), layout="constrained")
+    for axes, photo, answer in zip(row, photos, pipe(photos, top_k=1), strict=True):
+        axes.imshow(ImageOps.contain(photo, (300, 300)))
+        axes.set(title=f"{short(answer.label)} {answer.score:.1%}", xlabel=label(*among), xticks=[], yticks=[])
+    plt.show()
+
+show("airplane.jpg", "parrots.jpg", "boat.jpg")
+
+# %% unknown
+show("coffee.png", "rocket.jpg", "astronaut.png")
 
 # %% filters
 kernels = vit.embeddings.patch_embeddings.projection.weight.detach().cpu().float()  # (D, 3, P, P)
@@ -335,7 +370,7 @@ def best(logits):
     return f"{short(entry.label)} {entry.score:.1%}"
 
 def compare(a, b):
-    print(f"  {best(a)}  →  {best(b)}    max |Δ logit| = {difference(a, b):.3f}")
+    print(f"  {best(a)}  →  {best(b)}  ({say(*among)})    max |Δ logit| = {difference(a, b):.3f}")
 
 def check(guess, answer):
     print(say(f"Answer: {answer}.", f"答案：{answer}。"))
@@ -439,7 +474,7 @@ for number in range(config.num_hidden_layers + 1):
 figure, axes = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
 axes.bar(range(len(scores)), scores, color=["#3b7dd8"] * (len(scores) - 1) + ["#d9534f"])
 axes.set(xlabel=label("layers kept", "保留的层数"), xticks=range(len(scores)))
-axes.set_ylabel(f"{label('probability', '概率')}: {short(prediction.label)}")
+axes.set_ylabel(f"{label('probability', '概率')}: {short(prediction.label)}\n({label(*among)})")
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
@@ -462,6 +497,7 @@ except ImageError as error:
     print(say("This image could not be fetched. Is there a network?", "这张图没有取到。是不是没有网络？"))
 if other is not None:
     display(ImageOps.contain(other, (300, 300)))
+    print(say(*among))
     for entry in pipe(other).top:
         print(f"{entry.score:7.1%}  {entry.label}")
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_server import HubServer
 
 Run = Callable[..., tuple[int, str, str]]
+Spawn = Callable[..., subprocess.Popen[str]]
+PATIENCE = 300  # seconds; for what takes a moment on a quiet machine and may take minutes on a busy one
+
+
+def wait_for(condition: Callable[[], object], what: str = "what was waited for") -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.01)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,3 +93,21 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         return int(caught.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start a process; when the test is over, it and its children are ended, however the test went."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*command: object, **options: Any) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([*map(str, command)], start_new_session=True, **pipes | options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:  # closes its pipes and waits for it
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)

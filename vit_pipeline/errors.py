@@ -20,6 +20,7 @@ Each message is one line: which input, what is wrong, what to do. The cause is c
 from __future__ import annotations
 
 import re
+from importlib import metadata, util
 
 _BREAK = re.compile(r"\s*[\t-\r\x1c-\x1e\x85\u2028\u2029]\s*")
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours, titles of terminals
@@ -86,3 +87,18 @@ class DeviceError(VitPipelineError):
 
 class OutputError(VitPipelineError):
     """Results could not be written, or must not be mixed with those that are there."""
+
+
+def check_installed(package: str, what: str) -> None:
+    """Raise ArgumentError where ``what`` needs a package of an extra and it is missing.
+
+    The message has the line to type, by that package's name: on the index, ``vit-pipeline`` is not ours.
+    """
+    if util.find_spec(package) is not None:
+        return
+    try:
+        declared = [line.partition(";")[0].strip() for line in metadata.requires("vit-pipeline") or []]
+    except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        declared = []
+    wanted = next((line for line in declared if re.split(r"[<>=~! ]", line)[0] == package), package)
+    raise ArgumentError(f"{what} needs {package}, which is not installed; type: pip install '{wanted}'")

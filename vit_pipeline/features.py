@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from . import engine
-from .errors import ArgumentError, VitPipelineError
+from .errors import ArgumentError, VitPipelineError, check_installed
 from .files import replacing
 from .pipeline import Pool, ViTPipeline
 from .sources import find_images
@@ -101,11 +101,13 @@ def save_features(
             memory until the end) or ``.parquet`` (columns ``source`` and ``features``; streamed).
 
     The other arguments are those of :func:`stream_features`. Raises OutputError where nothing can be written
-    and ArgumentError for another ending.
+    and ArgumentError for another ending, or Parquet without pyarrow.
     """
     path = Path(output)
     if path.suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        check_installed("pyarrow", path.name)
     batches = stream_features(sources, pipe, pool=pool, batch_size=batch_size, on_error=on_error)
     with replacing(path) as partial:
         write = _write_npz if path.suffix == ".npz" else _write_parquet

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE, Spawn, wait_for
 from hub_server import LISTING, HubServer
 
 from vit_pipeline import hub as door
@@ -664,7 +665,7 @@ def test_hub_down(tiny: HubServer, tmp_path: Path) -> None:
     folder = tmp_path / "cache/models/acme--tiny-vit/snapshots/master"
     words = ["127.0.0.1", "cannot be reached", "MODELSCOPE_ENDPOINT", "HTTPS_PROXY", "NO_PROXY"]
     download_fails(*words, "--model demo", "--model ./folder", str(folder))
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25  # 4 s on a quiet machine; the client alone takes 28
     fill(folder, tiny.repos[REPO, "master"])  # by hand, as advised
     assert door.download(REPO).folder == folder
 
@@ -676,7 +677,7 @@ def test_a_hub_that_does_not_answer(tiny: HubServer, monkeypatch: pytest.MonkeyP
     told: list[tuple[str, int, int]] = []
     begun = time.monotonic()
     download_fails("cannot be reached", progress=lambda *event: told.append(event))
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25  # 4 s on a quiet machine; the client alone takes 28
     assert told == [("connecting to ModelScope", 0, 0)]
 
 
@@ -932,25 +933,21 @@ def test_progress_may_end_the_download(tiny: HubServer, kind: type[Exception]) -
 # ---------------------------------------------------------------- several processes
 
 
-def start_python(code: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+Start = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_python(spawn: Spawn) -> Start:
+    return lambda code: spawn(sys.executable, "-W", "error", "-c", textwrap.dedent(code))
 
 
 def run_python(code: str) -> tuple[int, str, str]:
-    process = start_python(code)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "never happened"
-        time.sleep(0.02)
-
-
-def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files) -> None:
+def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files, start_python: Start) -> None:
     code = f"from vit_pipeline import hub; print(hub.download('{REPO}').downloaded)"
     tiny.fault(WEIGHTS, stall=5000, times=1)
     first = start_python(code)
@@ -961,14 +958,14 @@ def test_two_processes_take_turns(tiny: HubServer, tiny_files: Files) -> None:
     second.join(0.5)
     assert second.is_alive(), "waits for the first"
     tiny.heal()
-    assert first.communicate(timeout=60) == ("True\n", "")
-    second.join(60)
+    assert first.communicate(timeout=PATIENCE) == ("True\n", "")
+    second.join(PATIENCE)
     assert results == [False]
     assert tiny.downloads.count(CONFIG) == 1, "the second asked for no file"
 
 
 def test_another_process_that_hangs_is_not_waited_for_for_ever(
-    tiny: HubServer, monkeypatch: pytest.MonkeyPatch
+    tiny: HubServer, monkeypatch: pytest.MonkeyPatch, start_python: Start
 ) -> None:
     tiny.fault(WEIGHTS, stall=5000)
     first = start_python(f"from vit_pipeline import hub; hub.download('{REPO}')")
@@ -978,7 +975,7 @@ def test_another_process_that_hangs_is_not_waited_for_for_ever(
     monkeypatch.delenv("VIT_PIPELINE_HUB_TIMEOUT")
 
     first.kill()  # leaves no lock behind, and what it had received is of use
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     tiny.heal()
     tiny.clear()
     assert door.download(REPO).downloaded
@@ -986,7 +983,7 @@ def test_another_process_that_hangs_is_not_waited_for_for_ever(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are different there")
-def test_ctrl_c(tiny: HubServer) -> None:
+def test_ctrl_c(tiny: HubServer, start_python: Start) -> None:
     tiny.fault(WEIGHTS, stall=5000)
     process = start_python(
         f"""
@@ -999,5 +996,5 @@ def test_ctrl_c(tiny: HubServer) -> None:
     )
     wait_for(lambda: WEIGHTS in tiny.downloads)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("interrupted\n", "")
+    assert process.communicate(timeout=PATIENCE) == ("interrupted\n", "")
     assert process.returncode == 0

@@ -163,6 +163,7 @@ def test_runs_offline_and_shows_what_is_committed(run: Run, lang: str) -> None:
     assert "torch.Size([1, 3, 32, 32])" in texts(now["preprocess"])
     assert "torch.Size([1, 10])" in texts(now["forward"])
     assert "Predicted class: cat" in texts(now["predict"])
+    assert {"en": "of 10 classes", "zh": "共 10 类"}[lang] in texts(now["predict"])
 
 
 def test_takes_the_model_from_the_hub(hub: HubServer, run: Run, tiny_files: dict[str, bytes]) -> None:
@@ -202,3 +203,45 @@ def test_runs_on_a_timm_checkpoint(run: Run, tmp_path: Path) -> None:
     cells = codes(run(model=write_timm(tmp_path / "timm", config), last="restored"))
     assert "torch.Size([1, 3, 224, 224])" in texts(cells["preprocess"])
     assert "Predicted class: " in texts(cells["predict"])
+
+
+# before everything else: vit_pipeline is missing, and %pip says what it would do
+MISSING = """
+import importlib.util
+from IPython import get_ipython
+
+def _find(name, find=importlib.util.find_spec):
+    return None if name == "vit_pipeline" else find(name)
+
+importlib.util.find_spec = _find
+get_ipython().register_magic_function(lambda line: print("pip", line), magic_name="pip")
+"""
+
+
+def install_cell(lang: str, folder: Path) -> NotebookNode:
+    """The install cell as it ended in ``folder``, where vit_pipeline cannot be imported."""
+    notebook = read(lang)
+    cells = codes(notebook)
+    notebook.cells = [nbformat.v4.new_code_cell(MISSING, id="missing"), cells["parameters"], cells["install"]]
+    for cell in notebook.cells:
+        cell.metadata["tags"] = ["raises-exception"]  # its error is an output, too
+    return build.execute(notebook, folder).cells[-1]
+
+
+@pytest.mark.parametrize("lang", NOTEBOOKS)
+def test_without_a_clone_nothing_is_installed(lang: str, tmp_path: Path) -> None:
+    (output,) = install_cell(lang, tmp_path).outputs
+    assert output.output_type == "error"
+    (said,) = output.traceback
+    assert "vit_pipeline" in said
+    assert ("克隆" in said) == (lang == "zh")
+    assert ("Clone" in said) == (lang == "en")
+
+
+def test_in_a_clone_that_clone_is_installed(tmp_path: Path) -> None:
+    clone = tmp_path / "a clone"
+    (clone / "vit_pipeline").mkdir(parents=True)
+    (clone / "vit_pipeline" / "pipeline.py").touch()
+    (clone / "notebooks").mkdir()
+    (output,) = install_cell("en", clone / "notebooks").outputs
+    assert output.text == f'pip install --quiet -c "{clone / "constraints.txt"}" "{clone}[notebook]"\n'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import PATIENCE
 from hub_server import HubServer
 from PIL import Image
 from tiny import make_checkpoint
@@ -57,17 +58,17 @@ class Gate:
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         self.entered.set()
-        assert self.open.wait(30)
+        assert self.open.wait(PATIENCE)
         self.sizes.append(len(pixel_values))
         return self.pipe.forward(pixel_values)
 
 
 def results(futures: list[Future[Answer]]) -> list[Answer]:
-    return [future.result(30) for future in futures]
+    return [future.result(PATIENCE) for future in futures]
 
 
 def test_one_image_gets_just_what_predict_says(demo: ViTPipeline, worker: Worker, images: list[Path]) -> None:
-    answer = worker.submit(demo, images[0], name="mine.png", top_k=3, keep=True).result(30)
+    answer = worker.submit(demo, images[0], name="mine.png", top_k=3, keep=True).result(PATIENCE)
     alone = demo(images[0], 3)
     assert answer.prediction.to_dict() == alone.to_dict() | {"source": "mine.png"}
     assert answer.batch == 1
@@ -85,7 +86,7 @@ def test_images_that_wait_are_put_together_and_keep_their_answers(
     futures = []
     for number, path in enumerate(images):
         futures.append(worker.submit(gate, path, name=path.name, top_k=1 + number % 3))  # type: ignore[arg-type]
-        assert gate.entered.wait(30)
+        assert gate.entered.wait(PATIENCE)
     wait_until_prepared(worker, len(images) - 1)
     gate.open.set()
     for number, (path, answer) in enumerate(zip(images, results(futures), strict=True)):
@@ -105,7 +106,7 @@ def test_models_are_not_mixed_in_a_batch(
     futures = []
     for number, path in enumerate(images):
         futures.append(worker.submit(gates[number % 2], path))  # type: ignore[arg-type]
-        assert gates[0].entered.wait(30)
+        assert gates[0].entered.wait(PATIENCE)
     wait_until_prepared(worker, len(images) - 1)
     for gate in gates:
         gate.open.set()
@@ -125,7 +126,7 @@ def test_one_too_many_is_refused_at_once_and_the_next_one_is_not(
     assert worker.unfinished == 16
     gate.open.set()
     results(futures)
-    assert worker.submit(demo, images[0]).result(30).prediction.label == demo(images[0]).label
+    assert worker.submit(demo, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label
     assert worker.unfinished == 0
 
 
@@ -137,7 +138,7 @@ def test_urls_that_hang_take_no_places_of_images(
     class Slow(Gate):
         def read(self, source: object) -> Image.Image:
             if isinstance(source, str):
-                assert waiting.wait(30)
+                assert waiting.wait(PATIENCE)
                 raise ImageError(f"{source}: too slow")
             return self.pipe.read(source)
 
@@ -146,11 +147,11 @@ def test_urls_that_hang_take_no_places_of_images(
     futures = [worker.submit(slow, f"http://example.com/{n}") for n in range(8)]  # type: ignore[arg-type]
     with pytest.raises(Busy):
         worker.submit(slow, "http://example.com/9")  # type: ignore[arg-type]
-    assert worker.submit(slow, images[0]).result(30).prediction.label == demo(images[0]).label  # type: ignore[arg-type]
+    assert worker.submit(slow, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label  # type: ignore[arg-type]
     waiting.set()
     for future in futures:
         with pytest.raises(ImageError, match="too slow"):
-            future.result(30)
+            future.result(PATIENCE)
 
 
 def test_a_bad_image_fails_alone(
@@ -160,13 +161,13 @@ def test_a_bad_image_fails_alone(
     bad.write_text("<html>")
     futures = [worker.submit(demo, path, name=path.name) for path in (images[0], bad, images[1])]
     with pytest.raises(ImageError, match=r"page\.html") as caught:
-        futures[1].result(30)
+        futures[1].result(PATIENCE)
     assert str(tmp_path) not in str(caught.value)
-    assert futures[0].result(30).prediction.label == demo(images[0]).label
-    assert futures[2].result(30).prediction.label == demo(images[1]).label
+    assert futures[0].result(PATIENCE).prediction.label == demo(images[0]).label
+    assert futures[2].result(PATIENCE).prediction.label == demo(images[1]).label
     gone = worker.submit(demo, tmp_path / "gone.png", name="gone.png")
     with pytest.raises(ImageError, match="upload is gone"):
-        gone.result(30)
+        gone.result(PATIENCE)
     assert worker.unfinished == 0
 
 
@@ -177,7 +178,7 @@ def test_an_upload_is_a_strangers_image(
     Image.open(images[0]).save(path, "TIFF")  # read from local files only, whatever they are called
     demo.read(path)
     with pytest.raises(ImageError):
-        worker.submit(demo, path, name="image.png").result(30)
+        worker.submit(demo, path, name="image.png").result(PATIENCE)
 
 
 def test_a_failing_forward_pass_fails_its_batch_and_nothing_else(
@@ -188,8 +189,8 @@ def test_a_failing_forward_pass_fails_its_batch_and_nothing_else(
             raise RuntimeError("out of something")
 
     with pytest.raises(RuntimeError, match="out of something"):
-        worker.submit(Broken(demo), images[0]).result(30)  # type: ignore[arg-type]
-    assert worker.submit(demo, images[0]).result(30).prediction.label == demo(images[0]).label
+        worker.submit(Broken(demo), images[0]).result(PATIENCE)  # type: ignore[arg-type]
+    assert worker.submit(demo, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label
 
 
 def test_the_pool_loads_what_is_allowed_and_keeps_what_works(

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, OutputError
+from ..errors import ArgumentError, OutputError, check_installed
 from ..files import replacing
 from .records import HEADER, Record, read_header, read_records
 
@@ -26,7 +26,7 @@ def working_file(output: str | Path) -> Path:
     """Where the records of a run go: the output itself for ``.jsonl``, a ``.jsonl`` beside it otherwise.
 
     Raises:
-        ArgumentError: another ending.
+        ArgumentError: another ending, or Parquet without pyarrow.
         OutputError: a table is there whose working file is gone; it is not overwritten.
     """
     path = Path(output)
@@ -35,6 +35,8 @@ def working_file(output: str | Path) -> Path:
         raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
     if suffix == ".jsonl":
         return path
+    if suffix == ".parquet":
+        check_installed("pyarrow", path.name)
     work = path.with_name(path.name + ".jsonl")
     if path.exists() and not work.exists():
         raise OutputError(f"{path}: is there already, without {work.name}; give another output")

@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, VitPipelineError, printable
+from ..errors import ArgumentError, VitPipelineError, check_installed, printable
 
 HOST, PORT = "127.0.0.1", 7860
 SAFE_PILLOW = 13
@@ -89,7 +89,7 @@ def _serve(
     max_waiting: int,
     bars: Callable[[], AbstractContextManager[Any]],
 ) -> None:
-    _import_gradio()
+    check_installed("gradio", "the WebUI")
     from .model_pool import ModelPool
     from .server import Server, create_app
     from .service import Service
@@ -109,15 +109,6 @@ def _serve(
 
     asyncio.run(Server(guard, uploads, ready).serve(sockets=[listener]))
     service.close()
-
-
-def _import_gradio() -> None:
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise ArgumentError(
-            "the WebUI needs gradio; install it with: pip install 'vit-pipeline[webui]'"
-        ) from error
 
 
 def _prepare_environment() -> None:
