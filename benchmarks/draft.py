@@ -3,8 +3,8 @@
     python benchmarks/draft.py --model demo              100 photos of 12 megapixels, made of examples/
     python benchmarks/draft.py FOLDER --model demo       photos of your own
 
-The made photos are always the same: crops of the example photos, enlarged, with grain of one pixel, so that there
-is something for a reduced size to leave out.
+The made photos are always the same: crops of the example photos, enlarged, with grain of one pixel, so that
+there is something for a reduced size to leave out.
 """
 
 from __future__ import annotations
