@@ -60,15 +60,21 @@ class Handlers:
 
     def write(
         self, lang: str, name: str, answer: Data | None, rows: list[Data], past: list[Data], opened: Data
-    ) -> list[str]:
-        """Everything that is written in one language, in the order in which ``page`` lists it."""
+    ) -> list[Any]:
+        """Everything that is written in one language, in the order in which ``page`` lists it.
+
+        What is empty is left alone: while a page is being opened, an answer may come in between.
+        """
         pipe = self.models.find(name)
         return [
             render("header", lang),
             render("badge", lang, name=name),
-            render("answer" if answer and "problem" not in answer else "failed", lang, answer=answer),
-            table(rows, lang) if rows else "",
-            render("history", lang, entries=past),
+            render("hint", lang),
+            render("failed" if "problem" in answer else "answer", lang, answer=answer)
+            if answer
+            else gr.skip(),
+            table(rows, lang) if rows else gr.skip(),
+            render("history", lang, entries=past) if past else gr.skip(),
             render("models", lang, names=KNOWN_MODELS),
             card(pipe, lang) if pipe else message(lang, "not_in_memory", model=name),
             render("intro", lang),
@@ -138,9 +144,9 @@ class Handlers:
                 await asyncio.sleep(0.2)
         return answer
 
-    async def clear_history(self, lang: str) -> tuple[str, list[Data]]:
+    async def clear_history(self) -> tuple[str, list[Data]]:
         """Forget what was classified."""
-        return render("history", lang, entries=[]), []
+        return "", []
 
     async def _model(self, name: str, lang: str) -> ViTPipeline:
         """The page's model; the visitor is told if it had to make room for others' and is loaded again."""

@@ -72,7 +72,7 @@ class Page:
                 self.top_k = put(gr.Slider, "top_k", elem_id="top-k", buttons=[], **limits)
                 button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
             with gr.Column(scale=6, min_width=320):
-                self.answer = gr.HTML(elem_id="answer")
+                self.answer, self.hint = gr.HTML(elem_id="answer"), gr.HTML(elem_id="hint")
         with put(gr.Accordion, "several", open=False, elem_id="several"):
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
             all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
@@ -94,7 +94,7 @@ class Page:
         options["show_progress_on"] = self.results
         several = [files, self.lang, self.model]
         all_button.click(do.classify_files, several, [self.results, self.rows], **options)
-        clear.click(do.clear_history, self.lang, [self.history, self.past], **_QUIET)
+        clear.click(do.clear_history, None, [self.history, self.past], **_QUIET)
 
     def image_inputs(self) -> None:
         self.image = self.put(
@@ -156,8 +156,9 @@ class Page:
         chosen = [self.lang, self.model, self.choice, self.tabs, self.top_k, self.status]
         opened = self.blocks.load(self.do.visit, self.opened, [*chosen, self.opened], js=_OPENED, **_QUIET)
         given = [self.lang, self.model, self.shown, self.rows, self.past, self.opened]
-        written = [self.header, self.badge, self.answer, self.results, self.history, self.about, self.card]
-        written = [*(component for component, _ in self.worded), *written, self.intro, self.snippet]
+        answers = [self.hint, self.answer, self.results, self.history]
+        written = [self.header, self.badge, *answers, self.about, self.card, self.intro, self.snippet]
+        written = [*(component for component, _ in self.worded), *written]
 
         async def write(lang: str, *given: Any) -> list[Any]:
             t = words(lang)

@@ -109,9 +109,9 @@ def _line(error: Exception) -> str:
 
 def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
     """An answer as plain data, which the browser keeps, and the templates show in either language."""
-    seconds = {"waited": round(answer.waited, 4), "took": round(answer.took, 4)}
+    milliseconds = {"waited": round(answer.waited * 1e3), "took": round(answer.took * 1e3)}
     counts = {"classes": len(pipe.labels), "together": answer.together}
-    return answer.prediction.to_dict() | seconds | counts
+    return answer.prediction.to_dict() | milliseconds | counts
 
 
 def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
