@@ -198,13 +198,13 @@ def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch
         waiting = [asyncio.create_task(one) for one in ask]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         (rejected,) = (one for one in waiting if one.done())
-        assert rejected.result()[1]["problem"] == "busy"
+        assert rejected.result()[1]["problem"] == "Busy"
         shown, answer, _, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
         assert "预测类别" in shown
         assert answer["label"] == past[0]["label"] == do.models.start(images[0]).label
         go_on.set()
         for one in waiting:
-            assert (await one)[1]["problem"] in ("busy", "bad_image")
+            assert (await one)[1]["problem"] in ("Busy", "ImageError")
 
     run(test())
 
@@ -216,13 +216,13 @@ def test_an_upload_is_a_strangers_image(demo: ViTPipeline, images: list[Path], t
 
     async def test() -> None:
         do = Handlers(ModelPool("demo", device="cpu"), Worker())
-        for given, problem in ((path, "bad_image"), (tmp_path / "gone.png", "bad_image")):
+        for given, problem in ((path, "ImageError"), (tmp_path / "gone.png", "ImageError")):
             answer = (await do.classify({"path": str(given)}, "", "en", "", 5, []))[1]
             assert answer["problem"] == problem
             assert given.name in answer["detail"]
             assert str(tmp_path) not in str(answer)
-        assert (await do.classify(None, str(images[0]), "en", "", 5, []))[1]["problem"] == "bad_url"
-        assert (await do.classify(None, " ", "en", "", 5, []))[1]["problem"] == "no_image"
+        assert (await do.classify(None, str(images[0]), "en", "", 5, []))[1]["problem"] == "UnsafeURLError"
+        assert (await do.classify(None, " ", "en", "", 5, []))[1]["problem"] == "NoImageError"
 
     run(test())
 

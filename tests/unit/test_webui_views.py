@@ -42,7 +42,7 @@ def test_what_others_wrote_is_escaped(demo: ViTPipeline, lang: str, tmp_path: Pa
     pipe = ViTPipeline.from_pretrained(make_checkpoint(tmp_path), device="cpu")
     pipe.labels = (EVIL, *pipe.labels[1:])
     shown = answer(demo)
-    failed = {"problem": "bad_image", "detail": EVIL}
+    failed = {"problem": "ImageError", "detail": EVIL}
     pieces = [
         views.render("answer", lang, answer=shown),
         views.render("history", lang, entries=[shown]),
@@ -83,7 +83,7 @@ def test_a_probability_says_among_how_few_classes(score: float, text: str) -> No
 
 
 def test_the_csv_is_safe_and_reads_chinese(demo: ViTPipeline) -> None:
-    bad = {"problem": "bad_image", "detail": "-no", "source": "猫.png"}
+    bad = {"problem": "ImageError", "detail": "-no", "source": "猫.png"}
     page = views.table([answer(demo, "@SUM(1)") | {"source": "=cmd|x"}, bad], "zh")
     data = re.search(r"data:text/csv;base64,([^\"]+)", page)
     assert data is not None
@@ -118,15 +118,23 @@ def test_the_pictures_of_an_answer(demo: ViTPipeline) -> None:
 def test_a_visitor_gets_no_advice_for_programs() -> None:
     error = errors.ImageError("<file big.png>: it is 108 megapixels; scale it down, or raise max_pixels")
     found = views.failed(error)
-    assert found == {"problem": "bad_image", "detail": "big.png: it is 108 megapixels"}
+    assert found == {"problem": "ImageError", "detail": "big.png: it is 108 megapixels"}
     assert "max_pixels" not in views.render("failed", "en", answer=found)
     assert "raise max_pixels" in views.for_program(error)
     for lang in ("en", "zh"):
-        assert views.words(lang)("busy") in views.render("failed", lang, answer=views.failed(Busy("busy")))
+        assert views.words(lang)("Busy") in views.render("failed", lang, answer=views.failed(Busy("busy: x")))
+
+
+def test_every_error_has_a_sentence() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    found = {kind.__name__: views.failed(kind("x: y"))["problem"] for kind in kinds}
+    assert found["UnsafeURLError"] == "UnsafeURLError"
+    assert found["OutputError"] == found["ArgumentError"] == "VitPipelineError"
+    assert "Exception" not in found.values()
 
 
 def test_what_nobody_foresaw_is_for_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    assert views.failed(RuntimeError("a secret")) == {"problem": "internal", "detail": ""}
+    assert views.failed(RuntimeError("a secret")) == {"problem": "Exception", "detail": ""}
     assert "a secret" not in views.for_program(RuntimeError("a secret"))
     assert "RuntimeError: a secret" in capsys.readouterr().err
 

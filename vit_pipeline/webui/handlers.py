@@ -122,7 +122,7 @@ class Handlers:
         rows: list[Data] = []
         files = files or []
         note = message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
-        note = note if files else message(lang, "no_image", "error")
+        note = note if files else message(lang, "NoImageError", "error")
         try:
             pipe = await self._model(name, lang)
             for start in range(0, min(len(files), MAX_FILES), 5):

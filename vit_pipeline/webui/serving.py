@@ -92,7 +92,7 @@ class Worker:
                 batch.append(self._jobs.popleft())
             began = time.perf_counter()
             try:
-                results = await asyncio.to_thread(_call, batch)
+                results = await asyncio.to_thread(self._call, batch)
             except Exception as error:
                 results = [error] * len(batch)
             took = time.perf_counter() - began
@@ -105,10 +105,10 @@ class Worker:
                     prediction = replace(result, source=job.source.name, top=result.top[: job.top_k])
                     job.answer.set_result(Answer(prediction, began - job.since, took, len(batch)))
 
-
-def _call(batch: list[_Job]) -> list[Prediction | Exception]:
-    top_k = max(job.top_k for job in batch)
-    return [*batch[0].pipe([job.source for job in batch], top_k, len(batch), on_error="return")]
+    @staticmethod
+    def _call(batch: list[_Job]) -> list[Prediction | Exception]:
+        top_k = max(job.top_k for job in batch)
+        return [*batch[0].pipe([job.source for job in batch], top_k, len(batch), on_error="return")]
 
 
 class ModelPool:

@@ -22,10 +22,10 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from .. import errors
 from ..batch.tables import write_rows
+from ..errors import ImageError
 from ..pipeline import ViTPipeline
-from .serving import Answer, Busy
+from .serving import Answer
 
 HERE = Path(__file__).parent
 #: Each sentence's English and Chinese.
@@ -37,22 +37,8 @@ _TEMPLATES = Environment(
 )
 
 
-class NoImageError(errors.ImageError):
+class NoImageError(ImageError):
     """Nothing was given to classify."""
-
-
-_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
-    (Busy, "busy"),
-    (NoImageError, "no_image"),
-    (errors.UnsafeURLError, "bad_url"),
-    (errors.FetchError, "bad_fetch"),
-    (errors.ImageError, "bad_image"),
-    (errors.ModelNameError, "bad_name"),
-    (errors.DownloadError, "bad_download"),
-    (errors.CheckpointError, "bad_checkpoint"),
-    (errors.DeviceError, "bad_device"),
-    (errors.VitPipelineError, "bad_other"),
-)
 
 
 def words(lang: str) -> Callable[..., str]:
@@ -89,17 +75,17 @@ def failed(error: Exception) -> dict[str, str]:
     """What went wrong, as plain data: which sentence, and the library's own line without its advice, which is
     for programs. What nobody foresaw is printed for the server's owner.
     """
-    key = next((key for kind, key in _PROBLEMS if isinstance(error, kind)), "internal")
-    if key == "internal":
+    key = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in TEXTS)
+    if key == "Exception":
         print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
-    silent = key in ("busy", "no_image", "internal")
-    return {"problem": key, "detail": "" if silent else _line(error).partition("; ")[0]}
+    said = key in ("Busy", "NoImageError", "Exception")  # the sentence says it all
+    return {"problem": key, "detail": "" if said else _line(error).partition("; ")[0]}
 
 
 def for_program(error: Exception) -> str:
     """The same for a program, in one line, with the advice."""
     key = failed(error)["problem"]
-    return words("en")(key) + ("" if key in ("busy", "internal") else f" {_line(error)}")
+    return words("en")(key) + ("" if key in ("Busy", "Exception") else f" {_line(error)}")
 
 
 def _line(error: Exception) -> str:
