@@ -98,11 +98,9 @@ class Handlers:
         try:
             pipe = await self._model(name, lang)
             file = await self._open(pipe, image, url)
-            again = io.BytesIO(file.getvalue())
-            again.name = file.name
-            found, images = await asyncio.gather(
-                self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K)), self._pictured(pipe, again)
-            )
+            found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
+            async with self._two:
+                images = await asyncio.to_thread(pictured, pipe, file.getvalue())
         except Exception as error:
             answer = failed(error)
             return render("failed", lang, answer=answer), answer, gr.skip(), gr.skip()
@@ -110,10 +108,6 @@ class Handlers:
         kept = ("label", "score", "classes", "source", "model", "tiny", "when")
         past = [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
         return render("answer", lang, answer=answer), answer, render("history", lang, entries=past), past
-
-    async def _pictured(self, pipe: ViTPipeline, file: io.BytesIO) -> Data:
-        async with self._two:
-            return await asyncio.to_thread(pictured, pipe, file)
 
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str
