@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 import re
 import time
@@ -152,3 +153,12 @@ def test_old_uploads_are_deleted_and_the_oldest_of_too_many_but_not_its_own(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3", "own"]
     sweep(tmp_path, {own}, age=1000, size=250)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "own"]
+
+
+def test_what_launch_would_set_on_a_page_is_still_there() -> None:
+    """A mounted page is not launched: page.build sets these two attributes itself."""
+    import gradio as gr
+
+    launch = inspect.getsource(gr.Blocks.launch)
+    assert "self.max_threads = " in launch
+    assert "self.state_session_capacity = state_session_capacity" in launch
