@@ -4,7 +4,7 @@ After a change of the output that is meant, write them anew and read the diff::
 
     UPDATE_GOLDEN=1 python -m pytest tests/unit/test_structure_golden.py && git diff tests/golden/structure
 
-The installed transformers' version and the numbers of a trace, which depend on the CPU, are replaced by fixed ones.
+The version of transformers, and the numbers of a trace, which depend on the CPU, are replaced by fixed ones.
 """
 
 from __future__ import annotations
