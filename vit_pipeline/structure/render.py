@@ -1,0 +1,342 @@
+"""Tables as text (rich) and Markdown, pages (jinja2), and the three for a model's structure.
+
+A page has neither script nor network; names that come from a model or its config stay text everywhere. Leaves
+out: what the rows say (``rows``), the page's looks (``structure.html.j2``, ``style.css``).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich import box
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import printable
+from .rows import WORDS, Row
+
+if TYPE_CHECKING:
+    from . import ModelStructure
+
+# a Chinese character with the punctuation that must not begin a line, a word with the space after it
+_PIECES = re.compile(r"[⺀-￯][，。；：、）”！？]*\s*|[^\s⺀-￯]+\s*|\s+")
+_MARKUP = re.compile(r"([|<>&\[\]*_`\\])")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table, as text, Markdown or HTML."""
+
+    heads: list[str]
+    rows: list[list[str]]
+    right: tuple[int, ...] = ()  #: columns that are aligned to the right
+    spare: tuple[int, ...] = ()  #: columns that a narrow text goes without, the first one first
+    depths: tuple[int, ...] = ()  #: of a tree in the first column; none: no tree
+    marked: tuple[bool, ...] = ()  #: rows that stand out in HTML
+
+    def fit(self, width: int) -> list[int]:
+        """The columns for a text of this width."""
+        sizes = [max(map(cell_len, cells)) + 1 for cells in zip(self.heads, *self.rows, strict=True)]
+        sizes[0] += 2 * max(self.depths, default=0)
+        left = list(range(len(sizes)))
+        for place in self.spare:
+            if sum(sizes[column] for column in left) - 1 > width:
+                left.remove(place)
+        return left
+
+    def to_rich(self, width: int) -> Table:
+        """Without a box, as compact as it can be, in as many columns as fit."""
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        left = self.fit(width)
+        for place in left:
+            justify: Any = "right" if place in self.right else "left"
+            table.add_column(Text(self.heads[place]), justify=justify, overflow="fold")
+        guides = _guides(self.depths) if self.depths else [""] * len(self.rows)
+        for guide, row in zip(guides, self.rows, strict=True):
+            cells = [Text(printable(row[place])) for place in left]
+            table.add_row(Text.assemble((guide, "dim"), cells[0]), *cells[1:])
+        return table
+
+    def to_markdown(self) -> list[str]:
+        """Lines; no cell can break out."""
+        rule = ["---:" if place in self.right else "---" for place in range(len(self.heads))]
+        rows = [[escape_markdown(cell) for cell in row] for row in self.rows]
+        for depth, row in zip(self.depths, rows, strict=False):
+            row[0] = "\u2003" * depth + row[0]
+        return [f"| {' | '.join(cells)} |" for cells in (self.heads, rule, *rows)]
+
+
+def _guides(depths: Sequence[int]) -> Iterator[str]:
+    """The lines of a tree in front of each label; parents stand first."""
+    for place, depth in enumerate(depths):
+        following = [next((d for d in depths[place + 1 :] if d <= level), 0) for level in range(1, depth + 1)]
+        bars = ["│ " if after == level else "  " for level, after in enumerate(following, start=1)]
+        if bars:
+            bars[-1] = "├ " if bars[-1] == "│ " else "└ "
+        yield "".join(bars)
+
+
+def wrap(text: str, width: int) -> Text:
+    """Lines of at most ``width`` columns, broken between words and between Chinese characters, never before
+    punctuation."""
+    lines = [""]
+    for word in _PIECES.findall(printable(text, 5000)):
+        for piece in [word] if cell_len(word.rstrip()) <= width else chop_cells(word, width):
+            if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return Text("\n".join(line.rstrip() for line in lines))
+
+
+def plain_text(found: RenderableType, width: int) -> str:
+    """As on a terminal of ``width`` columns, without colour."""
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None, legacy_windows=False).print(found)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def escape_markdown(text: str) -> str:
+    """Text that means nothing to Markdown or HTML, on one line."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[1])};", " ".join(text.split()))
+
+
+@cache
+def _templates() -> Environment:
+    loader = PackageLoader("vit_pipeline", "structure")
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """A template of this folder, filled in; ``fragment=True``: only ``<section>``, with its style."""
+    return _templates().get_template(template).render(**values)
+
+
+def human(number: float, digits: int = 1) -> str:
+    """``17.6 G``: with a prefix, and as many digits after the point as asked for; 0 as a dot."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.{digits}f} {unit}"
+    return str(number) if number else "·"
+
+
+def dims(shape: Sequence[int] | None) -> str:
+    """``3×224×224``, without the batch of one; ``?`` where it is not known."""
+    return "×".join(map(str, shape[1:])) if shape else "?"
+
+
+def title(structure: ModelStructure) -> str:
+    """Class, version, shapes."""
+    ends = f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"
+    order = [WORDS[structure.lang]["execution"]] if structure.order == "execution" else []
+    return " · ".join([structure.class_name, structure.library, ends, *order])
+
+
+def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
+    """What, how much, and a note: parameters and memory, and the cost in both conventions."""
+    words, cost = WORDS[structure.lang], structure.cost
+    size = {dtype: f"{human(size)}B" for dtype, size in structure.weight_bytes.items()}
+    memory = f"float32 {size['float32']} · bfloat16/float16 {size['float16']} · int8 {size['int8']}"
+    kinds = ((cost.macs, cost.activations, "counted"), (cost.macs_timm, cost.activations_timm, "timm"))
+    return [
+        (words["params"], f"{structure.params:,}", words["weights"].format(memory)),
+        *(
+            (words["macs"], human(macs, 3), words[key].format(human(values, 2)))
+            for macs, values, key in kinds
+        ),
+    ]
+
+
+def headline(structure: ModelStructure) -> list[str]:
+    """Title and facts as lines."""
+    names = dict.fromkeys([structure.name, *title(structure).split(" · ")])
+    line = WORDS[structure.lang]["fact"]
+    return [" · ".join(names), *(line.format(*fact) for fact in facts(structure))]
+
+
+def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+    """Rows with their depth, where a list and its items share a line."""
+    lists: list[int] = []
+    for row in rows:
+        lists = [depth for depth in lists if depth < row.depth]
+        if row.class_name == "ModuleList" and row.opens and row.depth:
+            lists.append(row.depth)
+        else:
+            yield row, row.depth - len(lists)
+
+
+def rich_structure(structure: ModelStructure, width: int) -> Iterator[RenderableType]:
+    """Headline, table and notes; below them the trace of an image, if there is one."""
+    words = WORDS[structure.lang]
+    lines = list(visible(structure.rows))
+    lines = lines[1:] or lines  # the headline stands for the model itself
+    keys = ("module", "class", "older", "in", "out", "params", "macs", "role")
+    sheet = Sheet(
+        [words[key] for key in keys],
+        [
+            [
+                row.name,
+                row.class_name,
+                _older(row),
+                f"{dims(row.in_shape)} →" if row.in_shape else "",
+                dims(row.out_shape) if row.out_shape else "",
+                sum_text(row),
+                macs_text(row),
+                _brief(row, words),
+            ]
+            for row, _ in lines
+        ],
+        right=(3, 5, 6),
+        spare=(2, 1, 3, 6, 4, 5),
+        depths=tuple(depth - lines[0][1] for _, depth in lines),
+    )
+    yield from (wrap(line, width) for line in headline(structure))
+    yield sheet.to_rich(width)
+    left = sheet.fit(width)
+    classes: dict[str, list[str]] = {}
+    for row, _ in lines if 1 not in left else ():
+        if row.kind == "module" and row.label.replace("_", "") not in row.class_name.lower():
+            classes.setdefault(row.class_name, []).append(row.label)
+    older = [] if 2 in left else [f"{row.label} = {_older(row)}" for row in structure.rows if _older(row)]
+    named = [f"{', '.join(dict.fromkeys(names))} {kind}" for kind, names in classes.items()]
+    yield wrap(words["sum"] + (words["classes"] if named else "") + " · ".join(named), width)
+    for intro, items in ((words["names"], older), (words["not_counted"], structure.not_counted)):
+        if items:
+            yield wrap(intro + " · ".join(dict.fromkeys(items)), width)
+    if structure.steps:
+        yield Text("")
+        yield wrap(words["trace"].format(structure.source), width)
+        yield trace_sheet(structure).to_rich(width)
+        yield wrap(words["trace_legend"], width)
+
+
+def sum_text(row: Row) -> str:
+    """Its parameters with those of the rows below."""
+    return ("Σ " if row.params_total != row.params else "") + (
+        f"{row.params_total:,}" if row.params_total else "·"
+    )
+
+
+def macs_text(row: Row) -> str:
+    """Its MACs with those of the rows below; ``?``: not known."""
+    return human(row.cost_total.macs) if row.cost is not None else "?"
+
+
+def _brief(row: Row, words: dict[str, str]) -> str:
+    return f"{words['call'].format(*row.call)} · {row.brief}" if row.call and row.call[0] > 1 else row.brief
+
+
+def _older(row: Row) -> str:
+    """Its names in ≤ 5.8, without what a layer's paths have in front; nothing where they are the same."""
+    here, *older = [
+        re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in (row.path, *row.tutorial_paths)
+    ]
+    return "" if older == [here] or row.role == "layer" else " + ".join(older)
+
+
+def trace_sheet(structure: ModelStructure) -> Sheet:
+    """The trace of an image: of equal layers that are folded only the first step by step."""
+    words = WORDS[structure.lang]
+    kernels = dict.fromkeys(("eager", structure.kernel or "model()"))
+    heads = [
+        *(words[key] for key in ("step", "out", "mean", "std", "cls")),
+        *(f"Δ {name}" for name in kernels),
+    ]
+    folded = [row.layers for row in structure.rows if row.layers and row.role == "layer"]
+    brief = {index for first, last in folded for index in range(first + 1, last + 1)}
+    steps = [s for s in structure.steps if s.layer not in brief or s.role == "residual_mlp"]
+    rows = []
+    for step in steps:
+        differences = ["" if d is None else f"{d:.1e}" for d in (step.difference, step.difference_as_set)]
+        norm = "" if step.cls_norm is None else f"{step.cls_norm:.3f}"
+        rows.append([step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences])
+    marked = tuple(step.difference is not None for step in steps)
+    rows = [row[: len(heads)] for row in rows]
+    return Sheet(heads, rows, tuple(range(2, len(heads))), spare=(2, 3, 4), marked=marked)
+
+
+def markdown_structure(structure: ModelStructure) -> str:
+    """Title, totals, and one table with every column."""
+    words = WORDS[structure.lang]
+    first, *lines = map(escape_markdown, headline(structure))
+    keys = ("module", "class", "older", "key", "shape", "params", "macs", "equation", "role")
+    sheet = Sheet(
+        [words[key] for key in keys],
+        [
+            [
+                row.shown_path if row.shown_path and row.kind != "step" else row.name,
+                row.class_name,
+                ", ".join(row.tutorial_paths),
+                row.checkpoint_key or "",
+                shape_text(row),
+                sum_text(row),
+                macs_text(row),
+                row.equation,
+                row.text,
+            ]
+            for row in structure.rows
+        ],
+        right=(5, 6),
+        depths=tuple(row.depth for row in structure.rows),
+    )
+    lines = [f"## {first}", "", *(f"- {line}" for line in lines), "", *sheet.to_markdown(), ""]
+    lines += [escape_markdown(note) + "  " for note in notes(structure)]
+    if structure.steps:
+        lines += ["", f"### {escape_markdown(words['trace'].format(structure.source))}", ""]
+        lines += [*trace_sheet(structure).to_markdown(), "", escape_markdown(words["trace_legend"])]
+    return "\n".join(lines) + "\n"
+
+
+def shape_text(row: Row) -> str:
+    """``197×768 → 197×3072``, or nothing."""
+    return f"{dims(row.in_shape)} → {dims(row.out_shape)}" if row.in_shape or row.out_shape else ""
+
+
+def notes(structure: ModelStructure) -> list[str]:
+    """How to read the complete table."""
+    words = WORDS[structure.lang]
+    missing = [words["not_counted"] + " · ".join(structure.not_counted)] if structure.not_counted else []
+    return [*missing, words["sum"], words["convention"], words["source"]]
+
+
+def html_structure(structure: ModelStructure, fragment: bool) -> str:
+    """The page, or only its part inside ``<body>`` (with its style) for a notebook."""
+    depths = [row.depth for row in structure.rows]
+    ends = [range(depth - following) for depth, following in zip(depths, [*depths[1:], 0], strict=True)]
+    return page(
+        "structure.html.j2",
+        fragment=fragment,
+        lang=structure.lang,
+        words=WORDS[structure.lang],
+        name=structure.name,
+        source=structure.source,
+        title=title(structure),
+        facts=facts(structure),
+        notes=notes(structure),
+        rows=[
+            {
+                "row": row,
+                "ends": end,
+                "shape": shape_text(row),
+                "older": _older(row),
+                "params": (sum_text(row), _share(row.params_total * row.repeat, structure.params)),
+                "macs": (macs_text(row), _share(row.cost_total.macs * row.repeat, structure.cost.macs)),
+            }
+            for row, end in zip(structure.rows, ends, strict=True)
+        ],
+        trace=trace_sheet(structure) if structure.steps else None,
+    )
+
+
+def _share(part: int, total: int) -> str:
+    """In percent of the model."""
+    return f"{100 * part / total:.1f}" if part and total else ""
