@@ -12,8 +12,9 @@ from transformers import BertConfig, ViTConfig, ViTForImageClassification, ViTMo
 from vit_trees import VERSIONS, WIDTH, drawing, listing, sums, tiny
 
 from vit_pipeline.catalog import KNOWN_MODELS
+from vit_pipeline.checkpoints.tensors import to_checkpoint_key
 from vit_pipeline.errors import ArgumentError, CheckpointError
-from vit_pipeline.structure import ModelStructure, checkpoint_keys, describe
+from vit_pipeline.structure import ModelStructure, describe
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +53,39 @@ def test_what_never_prints_has_rows_and_shapes(base: ModelStructure) -> None:
 # Checkpoint keys
 
 
-def test_every_key_of_a_checkpoint_file_is_one_live_parameter() -> None:
+def keys_on_disk(model: nn.Module) -> dict[str, str]:
+    """Live parameter → its key in a checkpoint file, as the rows have it."""
+    prefixes = {row.path: row.checkpoint_key for row in describe(model, all_layers=True).rows}
+    keys = {}
+    for name, _ in model.named_parameters():
+        path = name if name in prefixes else name.rpartition(".")[0]
+        keys[name] = f"{prefixes[path]}{name.removeprefix(path)}"
+    return keys
+
+
+@pytest.mark.parametrize("kind", [ViTForImageClassification, ViTModel])
+def test_every_key_of_a_checkpoint_file_is_one_live_parameter(kind: Any, tmp_path: Path) -> None:
+    kind(tiny(6).config).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        on_disk = list(file.keys())
+    model = kind(tiny(6).config)
+    assert sorted(keys_on_disk(model).values()) == sorted(on_disk)
+
+
+def test_every_key_of_the_embedded_file_is_one_of_its_rows() -> None:
     folder = KNOWN_MODELS["demo"].folder
     assert folder is not None
     with safe_open(folder / "model.safetensors", framework="pt") as file:
-        on_disk = list(file.keys())
-    model = tiny(6)
-    keys = checkpoint_keys(model)
-    assert sorted(keys.values()) == sorted(on_disk)
-    assert sorted(keys) == sorted(name for name, _ in model.named_parameters())
+        assert sorted(keys_on_disk(tiny(6)).values()) == sorted(file.keys())
 
 
 def test_rows_name_the_prefix_on_disk() -> None:
     model = tiny()
-    live = checkpoint_keys(model)
     for row in describe(model, all_layers=True).rows:
-        below = [name for name in live if name == row.path or name.startswith(f"{row.path}.")]
+        below = [n for n, _ in model.named_parameters() if n == row.path or n.startswith(f"{row.path}.")]
         if row.checkpoint_key is not None:
             assert below
-            assert all(live[name].startswith(row.checkpoint_key) for name in below)
+            assert all(to_checkpoint_key(name).startswith(row.checkpoint_key) for name in below)
 
 
 # The trees of other versions

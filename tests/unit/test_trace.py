@@ -13,7 +13,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from vit_pipeline.errors import ArgumentError
 from vit_pipeline.pipeline import ViTPipeline
 from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure.observe import hooked
+from vit_pipeline.structure.measure import hooked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -104,7 +104,7 @@ def test_nothing_is_done_to_the_model() -> None:
     modes = [module.training for module in model.modules()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     describe(model, image=torch.randn(1, 3, 32, 32))
-    with pytest.raises(ArgumentError, match="cannot walk"):
+    with pytest.raises(ArgumentError, match="cannot trace"):
         describe(model, image=torch.randn(1, 3, 48, 48))
     assert [module.training for module in model.modules()] == modes
     assert model.config._attn_implementation == "sdpa"
@@ -137,7 +137,7 @@ def test_what_cannot_be_walked_says_so() -> None:
         describe(tiny(), image="cat.png")
     with pytest.raises(ArgumentError, match="one image"):
         describe(tiny(), image=torch.zeros(2, 3, 32, 32))
-    with pytest.raises(ArgumentError, match="cannot walk"):
+    with pytest.raises(ArgumentError, match="cannot trace"):
         describe(nn.Sequential(nn.Conv2d(3, 2, 1)), image=pixels)
 
 

@@ -204,7 +204,8 @@ def rich_structure(structure: ModelStructure, width: int) -> Iterator[Renderable
     left = sheet.fit(width)
     classes: dict[str, list[str]] = {}
     for row, _ in lines if 1 not in left else ():
-        if row.kind == "module" and row.label.replace("_", "") not in row.class_name.lower():
+        said = row.layers or row.label.replace("_", "") in row.class_name.lower()  # by its name
+        if row.kind == "module" and not said:
             classes.setdefault(row.class_name, []).append(row.label)
     older = [] if 2 in left else [f"{row.label} = {_older(row)}" for row in structure.rows if _older(row)]
     named = [f"{', '.join(dict.fromkeys(names))} {kind}" for kind, names in classes.items()]

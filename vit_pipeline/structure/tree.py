@@ -85,13 +85,14 @@ def build_tree(model: nn.Module) -> tuple[Node, Call | None]:
 
 
 def _borrow(root: Node, config: Any) -> None:
-    """A ViT that cannot be run on the meta device, such as a quantised one, has the shapes and costs of the one
+    """A ViT that cannot be run on the meta device, such as a quantised one, has shapes and costs of the one
     that its config makes."""
     model, ran = build_tree(empty_model(config))
     parts = {(node.key, layer_index(node.path)): node for node in model.walk() if ran and node.role}
     for node in root.walk():
         if part := parts.get((node.key, layer_index(node.path))):
-            node.in_shape, node.out_shape, node.calls = part.in_shape, part.out_shape, part.calls
+            node.in_shape, node.out_shape = part.in_shape, part.out_shape
+            node.calls = None if node.children else part.calls
 
 
 def empty_model(config: Any) -> nn.Module:
