@@ -14,8 +14,7 @@ from . import hub, loading
 from .catalog import DEFAULT_MODEL, KnownModel
 from .checkpoints.folder import read_recipe
 from .names import parse_name
-from .structure import describe
-from .structure.costs import Cost
+from .structure import Cost, describe
 
 FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
 

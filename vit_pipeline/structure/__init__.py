@@ -208,4 +208,4 @@ def _checked(config: Any) -> Any:
     return config
 
 
-__all__ = ["ModelStructure", "Row", "describe"]
+__all__ = ["Cost", "ModelStructure", "Row", "describe"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -31,6 +31,16 @@ from .render import (
 )
 from .rows import WORDS, Row
 
+_VALUES = {
+    "class": attrgetter("class_name"),
+    "role": attrgetter("role"),
+    "shape": attrgetter("in_shape", "out_shape"),
+    "params": attrgetter("params_total"),
+    "macs": attrgetter("cost_total"),
+    "repeat": attrgetter("repeat"),
+    "inert": attrgetter("inert"),
+}
+
 
 @dataclass(frozen=True)
 class ComparedRow:
@@ -43,22 +53,10 @@ class ComparedRow:
 
     @property
     def differs(self) -> tuple[str, ...]:
-        """Of "presence", "class", "role", "shape", "params", "macs", "repeat", "inert"."""
+        """What of it differs; ("presence",) where one model lacks it."""
         if self.left is None or self.right is None:
             return ("presence",)
-        left, right = (
-            {
-                "class": row.class_name,
-                "role": row.role,
-                "shape": (row.in_shape, row.out_shape),
-                "params": row.params_total,
-                "macs": row.cost_total,
-                "repeat": row.repeat,
-                "inert": row.inert,
-            }
-            for row in (self.left, self.right)
-        )
-        return tuple(key for key in left if left[key] != right[key])
+        return tuple(key for key, value in _VALUES.items() if value(self.left) != value(self.right))
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in JSON output."""
@@ -186,17 +184,9 @@ def _pairs(left: ModelStructure, right: ModelStructure) -> Iterator[ComparedRow]
             yield from (ComparedRow(row.name, depth, None, row) for row, depth in theirs[b:b_end])
 
 
-def _keys(rows: list[tuple[Row, int]]) -> list[tuple[str, int]]:
-    """What makes two rows a pair: the path without the layers' numbers, and which of that path it is."""
-    seen: Counter[str] = Counter()
-    keys = []
-    for row, depth in rows:
-        key = (
-            re.sub(r"\d+–\d+", "#", row.shown_path) if depth else ""
-        )  # roots are a pair, whatever their class
-        seen[key] += 1
-        keys.append((key, seen[key]))
-    return keys
+def _keys(rows: list[tuple[Row, int]]) -> list[str]:
+    """What makes two rows a pair: the path without the numbers of layers. Two roots always are one."""
+    return [re.sub(r"\d+–\d+", "#", row.shown_path) if depth else "" for row, depth in rows]
 
 
 def _numbers(row: Row | None) -> tuple[str, str, str]:

@@ -155,8 +155,9 @@ def twin(model: nn.Module, *, on_meta: bool = False, attention: str | None = Non
     for module in other.modules() if on_meta else ():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-    if attention is not None and hasattr(other, "set_attn_implementation"):
-        other.set_attn_implementation(attention)
+    choose: Any = getattr(other, "set_attn_implementation", None)
+    if attention is not None and choose is not None:
+        choose(attention)
     return other.eval()
 
 

@@ -174,50 +174,61 @@ def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
             yield row, row.depth - len(lists)
 
 
+def structure_sheet(structure: ModelStructure, complete: bool) -> Sheet:
+    """The table: with every row and column, full paths and sentences, or as a text has it."""
+    words = WORDS[structure.lang]
+    if complete:
+        lines = [(row, row.depth) for row in structure.rows]
+        keys = ["module", "class", "older", "key", "shape", "params", "macs", "equation", "role"]
+        right, spare = (5, 6), ()
+    else:  # the headline stands for the model itself
+        lines = list(visible(structure.rows))
+        lines = [(row, depth - 1) for row, depth in lines[1:]] or lines
+        keys = ["module", "class", "older", "in", "out", "params", "macs", "role"]
+        right, spare = (3, 5, 6), (2, 1, 3, 6, 4, 5)  # type: ignore[assignment]
+    rows = []
+    for row, _ in lines:
+        called = words["call"].format(*row.call) + " · " if row.call and row.call[0] > 1 else ""
+        cells = {
+            "module": row.shown_path if complete and row.path and row.kind != "step" else row.name,
+            "class": row.class_name,
+            "older": ", ".join(row.tutorial_paths) if complete else older_names(row),
+            "key": row.checkpoint_key or "",
+            "in": f"{dims(row.in_shape)} →" if row.in_shape else "",
+            "out": dims(row.out_shape) if row.out_shape else "",
+            "shape": shape_text(row),
+            "params": sum_text(row),
+            "macs": macs_text(row),
+            "equation": row.equation,
+            "role": row.text if complete else called + row.brief,
+        }
+        rows.append([cells[key] for key in keys])
+    return Sheet([words[key] for key in keys], rows, right, spare, tuple(depth for _, depth in lines))
+
+
 def rich_structure(structure: ModelStructure, width: int) -> Iterator[RenderableType]:
     """Headline, table and notes; below them the trace of an image, if there is one."""
     words = WORDS[structure.lang]
-    lines = list(visible(structure.rows))
-    lines = lines[1:] or lines  # the headline stands for the model itself
-    keys = ("module", "class", "older", "in", "out", "params", "macs", "role")
-    sheet = Sheet(
-        [words[key] for key in keys],
-        [
-            [
-                row.name,
-                row.class_name,
-                _older(row),
-                f"{dims(row.in_shape)} →" if row.in_shape else "",
-                dims(row.out_shape) if row.out_shape else "",
-                sum_text(row),
-                macs_text(row),
-                _brief(row, words),
-            ]
-            for row, _ in lines
-        ],
-        right=(3, 5, 6),
-        spare=(2, 1, 3, 6, 4, 5),
-        depths=tuple(depth - lines[0][1] for _, depth in lines),
-    )
+    sheet = structure_sheet(structure, complete=False)
     yield from (wrap(line, width) for line in headline(structure))
     yield sheet.to_rich(width)
     left = sheet.fit(width)
     classes: dict[str, list[str]] = {}
-    for row, _ in lines if 1 not in left else ():
+    for row in structure.rows[1:] if 1 not in left else ():
         said = row.layers or row.label.replace("_", "") in row.class_name.lower()  # by its name
-        if row.kind == "module" and not said:
+        if row.kind == "module" and not said and row.class_name != "ModuleList":
             classes.setdefault(row.class_name, []).append(row.label)
-    older = [] if 2 in left else [f"{row.label} = {_older(row)}" for row in structure.rows if _older(row)]
-    named = [f"{', '.join(dict.fromkeys(names))} {kind}" for kind, names in classes.items()]
+    named = [f"{', '.join(dict.fromkeys(labels))} {kind}" for kind, labels in classes.items()]
+    older = [
+        f"{row.label} = {older_names(row)}" for row in structure.rows if older_names(row) and 2 not in left
+    ]
     yield wrap(words["sum"] + (words["classes"] if named else "") + " · ".join(named), width)
     for intro, items in ((words["names"], older), (words["not_counted"], structure.not_counted)):
         if items:
             yield wrap(intro + " · ".join(dict.fromkeys(items)), width)
     if structure.steps:
-        yield Text("")
-        yield wrap(words["trace"].format(structure.source), width)
-        yield trace_sheet(structure).to_rich(width)
-        yield wrap(words["trace_legend"], width)
+        yield from (Text(""), wrap(words["trace"].format(structure.source), width))
+        yield from (trace_sheet(structure).to_rich(width), wrap(words["trace_legend"], width))
 
 
 def sum_text(row: Row) -> str:
@@ -232,11 +243,7 @@ def macs_text(row: Row) -> str:
     return human(row.cost_total.macs) if row.cost is not None else "?"
 
 
-def _brief(row: Row, words: dict[str, str]) -> str:
-    return f"{words['call'].format(*row.call)} · {row.brief}" if row.call and row.call[0] > 1 else row.brief
-
-
-def _older(row: Row) -> str:
+def older_names(row: Row) -> str:
     """Its names in ≤ 5.8, without what a layer's paths have in front; nothing where they are the same."""
     here, *older = [
         re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in (row.path, *row.tutorial_paths)
@@ -269,27 +276,8 @@ def markdown_structure(structure: ModelStructure) -> str:
     """Title, totals, and one table with every column."""
     words = WORDS[structure.lang]
     first, *lines = map(escape_markdown, headline(structure))
-    keys = ("module", "class", "older", "key", "shape", "params", "macs", "equation", "role")
-    sheet = Sheet(
-        [words[key] for key in keys],
-        [
-            [
-                row.shown_path if row.shown_path and row.kind != "step" else row.name,
-                row.class_name,
-                ", ".join(row.tutorial_paths),
-                row.checkpoint_key or "",
-                shape_text(row),
-                sum_text(row),
-                macs_text(row),
-                row.equation,
-                row.text,
-            ]
-            for row in structure.rows
-        ],
-        right=(5, 6),
-        depths=tuple(row.depth for row in structure.rows),
-    )
-    lines = [f"## {first}", "", *(f"- {line}" for line in lines), "", *sheet.to_markdown(), ""]
+    table = structure_sheet(structure, complete=True).to_markdown()
+    lines = [f"## {first}", "", *(f"- {line}" for line in lines), "", *table, ""]
     lines += [escape_markdown(note) + "  " for note in notes(structure)]
     if structure.steps:
         lines += ["", f"### {escape_markdown(words['trace'].format(structure.source))}", ""]
@@ -328,7 +316,7 @@ def html_structure(structure: ModelStructure, fragment: bool) -> str:
                 "row": row,
                 "ends": end,
                 "shape": shape_text(row),
-                "older": _older(row),
+                "older": older_names(row),
                 "params": (sum_text(row), _share(row.params_total * row.repeat, structure.params)),
                 "macs": (macs_text(row), _share(row.cost_total.macs * row.repeat, structure.cost.macs)),
             }

@@ -125,6 +125,7 @@ def _row(node: Node, lang: str, observed: bool) -> Row:
     if node.call and node.call[1] == len(old):
         old = old[node.call[0] - 1 : node.call[0]]  # where each call had a module of its own
     has_tensors = any(below.kind == "parameter" or below.params for below in node.walk())
+    words = WORDS[lang]
     inert, brief, text = _words(node, lang, observed)
     equation = node.role.equation if node.role else ""
     return Row(
@@ -137,7 +138,7 @@ def _row(node: Node, lang: str, observed: bool) -> Row:
         part=node.role.part if node.role else "",
         brief=brief,
         text=text,
-        equation=equation and WORDS[lang]["equation_number"].format(equation),
+        equation=equation and words["equation_number"].format(equation.replace(", ", words["list"])),
         tutorial_paths=old if node.kind != "step" else (),
         checkpoint_key=(*old, node.path)[0] or None if has_tensors and len(old) < 2 else None,
         in_shape=node.in_shape,
