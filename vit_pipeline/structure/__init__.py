@@ -39,8 +39,10 @@ _SETTINGS = (
 
 
 @dataclass(frozen=True)
-class ModelStructure:
+class ModelStructure(render.Shown):
     """A model's structure. ``print`` it, or take ``to_dict()``, ``to_markdown()``, ``to_html()``."""
+
+    _template = "structure"
 
     name: str
     class_name: str
@@ -71,26 +73,11 @@ class ModelStructure:
         entry |= asdict(self.cost) | {"weight_bytes": self.weight_bytes}
         return entry | {key: [part.to_dict() for part in getattr(self, key)] for key in ("rows", "steps")}
 
-    def to_text(self, width: int = 100) -> str:
-        """The table in ``width`` columns: the wider, the more columns it has."""
-        return render.plain_text(self, width)
-
-    def to_markdown(self) -> str:
-        """The table with every column, for a page in Markdown."""
-        return render.markdown_structure(self)
-
-    def to_html(self, *, fragment: bool = False) -> str:
-        """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
-        return render.html_structure(self, fragment)
+    def _view(self) -> dict[str, Any]:
+        return render.structure_view(self)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         yield from render.rich_structure(self, options.max_width)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return self.to_html(fragment=True)
 
 
 def describe(

@@ -16,19 +16,8 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 
 from ..errors import ArgumentError
-from . import Language, ModelStructure, Order, describe
-from .render import (
-    Sheet,
-    dims,
-    escape_markdown,
-    headline,
-    macs_text,
-    page,
-    plain_text,
-    sum_text,
-    visible,
-    wrap,
-)
+from . import Language, ModelStructure, Order, describe, render
+from .render import Sheet, wrap
 from .rows import WORDS, Row
 
 _VALUES = {
@@ -71,8 +60,10 @@ class ComparedRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(render.Shown):
     """Two structures, their rows in pairs. Print it; ``to_dict()``, ``to_markdown()``, ``to_html()``."""
+
+    _template = "compare"
 
     left: ModelStructure
     right: ModelStructure
@@ -94,24 +85,13 @@ class Comparison:
             "rows": [row.to_dict() for row in self.rows],
         }
 
-    def to_text(self, width: int = 100) -> str:
-        """Both models' output shapes, parameters and MACs in one table; ≠ marks what differs."""
-        return plain_text(self, width)
-
-    def to_markdown(self) -> str:
-        """Settings and rows that differ as Markdown tables."""
-        title = f"## {escape_markdown(self.left.name)} · {escape_markdown(self.right.name)}"
-        lines = [title, "", *self._settings().to_markdown(), "", *self._table(self.rows).to_markdown()]
-        return "\n".join(lines) + "\n"
-
-    def to_html(self, *, fragment: bool = False) -> str:
-        """One self-contained page; ``fragment``: only its part inside ``<body>``, for a notebook."""
-        sheets = (self._settings(), self._table(self.rows))
-        heads = [(mark, " · ".join(headline(side))) for mark, side in (("A", self.left), ("B", self.right))]
-        name = f"{self.left.name} · {self.right.name}"
-        return page(
-            "compare.html.j2", fragment=fragment, lang=self.left.lang, name=name, heads=heads, sheets=sheets
-        )
+    def _view(self) -> dict[str, Any]:
+        return {
+            "lang": self.left.lang,
+            "name": f"{self.left.name} · {self.right.name}",
+            "heads": [(mark, render.headline(side)) for mark, side in (("A", self.left), ("B", self.right))],
+            "sheets": (self._settings(), self._table(self.rows)),
+        }
 
     def _settings(self) -> Sheet:
         rows = [[name, str(a), str(b)] for name, (a, b) in self.settings.items()]
@@ -129,17 +109,11 @@ class Comparison:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = options.max_width
         for mark, structure in (("A", self.left), ("B", self.right)):
-            yield from (wrap(f"{mark} {line}", width) for line in headline(structure))
+            yield from (wrap(f"{mark} {line}", width) for line in render.headline(structure))
         changed = " · ".join(f"{name} {a} ≠ {b}" for name, (a, b) in self.settings.items())
         yield wrap(WORDS[self.left.lang]["differences"].format(changed or "–"), width)
         rows = self.rows[1:] or self.rows  # the headlines stand for the models themselves
         yield self._table(rows).to_rich(width)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return self.to_html(fragment=True)
 
 
 def compare(
@@ -173,7 +147,7 @@ def compare(
 
 
 def _pairs(left: ModelStructure, right: ModelStructure) -> Iterator[ComparedRow]:
-    ours, theirs = list(visible(left.rows)), list(visible(right.rows))
+    ours, theirs = list(render.visible(left.rows)), list(render.visible(right.rows))
     matcher = difflib.SequenceMatcher(None, _keys(ours), _keys(theirs), autojunk=False)
     for kind, a, a_end, b, b_end in matcher.get_opcodes():
         if kind == "equal":
@@ -192,7 +166,7 @@ def _keys(rows: list[tuple[Row, int]]) -> list[str]:
 def _numbers(row: Row | None) -> tuple[str, str, str]:
     if row is None:
         return "–", "–", "–"
-    return dims(row.out_shape) if row.out_shape else "", sum_text(row), macs_text(row)
+    return render.dims(row.out_shape) if row.out_shape else "", render.sum_text(row), render.macs_text(row)
 
 
 __all__ = ["ComparedRow", "Comparison", "compare"]

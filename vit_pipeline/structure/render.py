@@ -1,17 +1,17 @@
-"""Tables as text (rich) and Markdown, pages (jinja2), and the three for a model's structure.
+"""A model's structure as text (rich), and as Markdown and a page (jinja2).
 
-A page has neither script nor network; names that come from a model or its config stay text everywhere. Leaves
-out: what the rows say (``rows``), the page's looks (``structure.html.j2``, ``style.css``).
+The page has neither script nor network; names that come from a model or its config stay text everywhere.
+Leaves out: what the rows say (``rows``), the looks (``*.md.j2``, ``*.html.j2``, ``style.css``).
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
@@ -33,14 +33,14 @@ _MARKUP = re.compile(r"([|<>&\[\]*_`\\])")
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table, as text, Markdown or HTML."""
+    """A table of texts."""
 
     heads: list[str]
     rows: list[list[str]]
     right: tuple[int, ...] = ()  #: columns that are aligned to the right
     spare: tuple[int, ...] = ()  #: columns that a narrow text goes without, the first one first
     depths: tuple[int, ...] = ()  #: of a tree in the first column; none: no tree
-    marked: tuple[bool, ...] = ()  #: rows that stand out in HTML
+    marked: tuple[bool, ...] = ()  #: rows that stand out on the page
 
     def fit(self, width: int) -> list[int]:
         """The columns for a text of this width."""
@@ -65,14 +65,6 @@ class Sheet:
             table.add_row(Text.assemble((guide, "dim"), cells[0]), *cells[1:])
         return table
 
-    def to_markdown(self) -> list[str]:
-        """Lines; no cell can break out."""
-        rule = ["---:" if place in self.right else "---" for place in range(len(self.heads))]
-        rows = [[escape_markdown(cell) for cell in row] for row in self.rows]
-        for depth, row in zip(self.depths, rows, strict=False):
-            row[0] = "\u2003" * depth + row[0]
-        return [f"| {' | '.join(cells)} |" for cells in (self.heads, rule, *rows)]
-
 
 def _guides(depths: Sequence[int]) -> Iterator[str]:
     """The lines of a tree in front of each label; parents stand first."""
@@ -96,29 +88,54 @@ def wrap(text: str, width: int) -> Text:
     return Text("\n".join(line.rstrip() for line in lines))
 
 
-def plain_text(found: RenderableType, width: int) -> str:
-    """As on a terminal of ``width`` columns, without colour."""
-    file = io.StringIO()
-    Console(file=file, width=width, color_system=None, legacy_windows=False).print(found)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+class Shown:
+    """What prints as text, and has a Markdown page, an HTML page and a view in notebooks."""
 
+    _template: ClassVar[str]
 
-def escape_markdown(text: str) -> str:
-    """Text that means nothing to Markdown or HTML, on one line."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[1])};", " ".join(text.split()))
+    def _view(self) -> dict[str, Any]:
+        """The values for its templates."""
+        raise NotImplementedError
+
+    def to_text(self, width: int = 100) -> str:
+        """In ``width`` columns, without colour: the wider, the more columns the table has."""
+        file = io.StringIO()
+        Console(file=file, width=width, color_system=None, legacy_windows=False).print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    def to_markdown(self) -> str:
+        """With every column, for a page in Markdown."""
+        return _templates(escape_markdown).get_template(f"{self._template}.md.j2").render(self._view())
+
+    def to_html(self, *, fragment: bool = False) -> str:
+        """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
+        template = _templates(None).get_template(f"{self._template}.html.j2")
+        return template.render(self._view(), fragment=fragment)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return self.to_html(fragment=True)
 
 
 @cache
-def _templates() -> Environment:
-    loader = PackageLoader("vit_pipeline", "structure")
+def _templates(escape: Callable[[Any], str] | None) -> Environment:
+    """Of this folder, where every value is escaped: as HTML, or by the function given."""
     return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("vit_pipeline", "structure"),
+        autoescape=escape is None,
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
-def page(template: str, **values: Any) -> str:
-    """A template of this folder, filled in; ``fragment=True``: only ``<section>``, with its style."""
-    return _templates().get_template(template).render(**values)
+def escape_markdown(text: Any) -> str:
+    """Text that means nothing to Markdown or HTML, on one line."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[1])};", " ".join(str(text).split()))
 
 
 def human(number: float, digits: int = 1) -> str:
@@ -174,42 +191,33 @@ def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
             yield row, row.depth - len(lists)
 
 
-def structure_sheet(structure: ModelStructure, complete: bool) -> Sheet:
-    """The table: with every row and column, full paths and sentences, or as a text has it."""
+def structure_sheet(structure: ModelStructure) -> Sheet:
+    """The table as a text has it, without the model itself, for which the headline stands."""
     words = WORDS[structure.lang]
-    if complete:
-        lines = [(row, row.depth) for row in structure.rows]
-        keys = ["module", "class", "older", "key", "shape", "params", "macs", "equation", "role"]
-        right, spare = (5, 6), ()
-    else:  # the headline stands for the model itself
-        lines = list(visible(structure.rows))
-        lines = [(row, depth - 1) for row, depth in lines[1:]] or lines
-        keys = ["module", "class", "older", "in", "out", "params", "macs", "role"]
-        right, spare = (3, 5, 6), (2, 1, 3, 6, 4, 5)  # type: ignore[assignment]
-    rows = []
-    for row, _ in lines:
-        called = words["call"].format(*row.call) + " · " if row.call and row.call[0] > 1 else ""
-        cells = {
-            "module": row.shown_path if complete and row.path and row.kind != "step" else row.name,
-            "class": row.class_name,
-            "older": ", ".join(row.tutorial_paths) if complete else older_names(row),
-            "key": row.checkpoint_key or "",
-            "in": f"{dims(row.in_shape)} →" if row.in_shape else "",
-            "out": dims(row.out_shape) if row.out_shape else "",
-            "shape": shape_text(row),
-            "params": sum_text(row),
-            "macs": macs_text(row),
-            "equation": row.equation,
-            "role": row.text if complete else called + row.brief,
-        }
-        rows.append([cells[key] for key in keys])
-    return Sheet([words[key] for key in keys], rows, right, spare, tuple(depth for _, depth in lines))
+    lines = list(visible(structure.rows))
+    lines = [(row, depth - 1) for row, depth in lines[1:]] or lines
+    rows = [
+        [
+            row.name,
+            row.class_name,
+            older_names(row),
+            f"{dims(row.in_shape)} →" if row.in_shape else "",
+            dims(row.out_shape) if row.out_shape else "",
+            sum_text(row),
+            macs_text(row),
+            (words["call"].format(*row.call) + " · " if row.call and row.call[0] > 1 else "") + row.brief,
+        ]
+        for row, _ in lines
+    ]
+    heads = [words[key] for key in ("module", "class", "older", "in", "out", "params", "macs", "role")]
+    depths = tuple(depth for _, depth in lines)
+    return Sheet(heads, rows, right=(3, 5, 6), spare=(2, 1, 3, 6, 4, 5), depths=depths)
 
 
 def rich_structure(structure: ModelStructure, width: int) -> Iterator[RenderableType]:
     """Headline, table and notes; below them the trace of an image, if there is one."""
     words = WORDS[structure.lang]
-    sheet = structure_sheet(structure, complete=False)
+    sheet = structure_sheet(structure)
     yield from (wrap(line, width) for line in headline(structure))
     yield sheet.to_rich(width)
     left = sheet.fit(width)
@@ -272,46 +280,27 @@ def trace_sheet(structure: ModelStructure) -> Sheet:
     return Sheet(heads, rows, tuple(range(2, len(heads))), spare=(2, 3, 4), marked=marked)
 
 
-def markdown_structure(structure: ModelStructure) -> str:
-    """Title, totals, and one table with every column."""
-    words = WORDS[structure.lang]
-    first, *lines = map(escape_markdown, headline(structure))
-    table = structure_sheet(structure, complete=True).to_markdown()
-    lines = [f"## {first}", "", *(f"- {line}" for line in lines), "", *table, ""]
-    lines += [escape_markdown(note) + "  " for note in notes(structure)]
-    if structure.steps:
-        lines += ["", f"### {escape_markdown(words['trace'].format(structure.source))}", ""]
-        lines += [*trace_sheet(structure).to_markdown(), "", escape_markdown(words["trace_legend"])]
-    return "\n".join(lines) + "\n"
-
-
 def shape_text(row: Row) -> str:
     """``197×768 → 197×3072``, or nothing."""
     return f"{dims(row.in_shape)} → {dims(row.out_shape)}" if row.in_shape or row.out_shape else ""
 
 
-def notes(structure: ModelStructure) -> list[str]:
-    """How to read the complete table."""
+def structure_view(structure: ModelStructure) -> dict[str, Any]:
+    """The values for the templates of a structure."""
     words = WORDS[structure.lang]
     missing = [words["not_counted"] + " · ".join(structure.not_counted)] if structure.not_counted else []
-    return [*missing, words["sum"], words["convention"], words["source"]]
-
-
-def html_structure(structure: ModelStructure, fragment: bool) -> str:
-    """The page, or only its part inside ``<body>`` (with its style) for a notebook."""
     depths = [row.depth for row in structure.rows]
     ends = [range(depth - following) for depth, following in zip(depths, [*depths[1:], 0], strict=True)]
-    return page(
-        "structure.html.j2",
-        fragment=fragment,
-        lang=structure.lang,
-        words=WORDS[structure.lang],
-        name=structure.name,
-        source=structure.source,
-        title=title(structure),
-        facts=facts(structure),
-        notes=notes(structure),
-        rows=[
+    return {
+        "lang": structure.lang,
+        "words": words,
+        "name": structure.name,
+        "source": structure.source,
+        "title": title(structure),
+        "facts": facts(structure),
+        "headline": headline(structure),
+        "notes": [*missing, words["sum"], words["convention"], words["source"]],
+        "rows": [
             {
                 "row": row,
                 "ends": end,
@@ -322,8 +311,8 @@ def html_structure(structure: ModelStructure, fragment: bool) -> str:
             }
             for row, end in zip(structure.rows, ends, strict=True)
         ],
-        trace=trace_sheet(structure) if structure.steps else None,
-    )
+        "trace": trace_sheet(structure) if structure.steps else None,
+    }
 
 
 def _share(part: int, total: int) -> str:
