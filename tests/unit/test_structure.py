@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from torch import nn
 from transformers import BertConfig, ViTConfig, ViTForImageClassification, ViTModel
-from vit_trees import VERSIONS, WIDTH, drawing, listing, sums, tiny
+from vit_trees import TOKENS, VERSIONS, WIDTH, drawing, listing, sums, tiny
 
 from vit_pipeline.catalog import KNOWN_MODELS
 from vit_pipeline.checkpoints.tensors import to_checkpoint_key
@@ -151,6 +151,30 @@ def test_any_module_can_be_described() -> None:
     model = ViTModel(tiny().config)
     assert [row.path for row in describe(model).rows if row.role is None] == []
     assert [row.path for row in describe(nn.ModuleDict({"inner": tiny()})).rows if row.role is None] == [""]
+
+
+@pytest.mark.parametrize("order", ["module", "execution"])
+def test_a_backbone_costs_what_it_costs_in_a_classifier(order: Any) -> None:
+    classifier = describe(tiny(), order=order)
+    model = ViTModel(tiny().config, add_pooling_layer=False)
+    backbone = describe(model, order=order)
+    vit = next(row for row in classifier.rows if row.path == "vit")
+    assert [row.path for row in backbone.rows if row.role is None] == []
+    assert (backbone.params, backbone.cost) == (vit.params_total, vit.cost_total)
+    assert backbone.output_shape == (1, TOKENS, WIDTH)
+    assert describe(model.config).class_name == "ViTForImageClassification"
+    model.config.architectures = ["ViTModel"]
+    assert describe(model.config).class_name == "ViTModel"
+    assert describe(model.config).params == backbone.params
+
+
+def test_a_model_that_cannot_run_without_numbers_has_the_shapes_of_its_config() -> None:
+    model = tiny()
+    model.vit.layers[0].mlp.register_forward_pre_hook(lambda *_: None)  # its own hooks are left alone
+    model.vit.embeddings.forward = lambda *_, **__: 1 / 0
+    structure = describe(model)
+    assert structure.hook_order is None
+    assert (structure.cost, structure.output_shape) == (describe(tiny()).cost, (1, 2))
 
 
 @pytest.mark.parametrize("order", ["module", "execution"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 from vit_pipeline.errors import ArgumentError
 from vit_pipeline.pipeline import ViTPipeline
@@ -86,6 +86,13 @@ def test_agrees_for_other_configs(settings: dict[str, object]) -> None:
     model = tiny(**settings)
     height, width = settings.get("image_size", [32, 32])  # type: ignore[misc]
     steps = describe(model, image=torch.randn(1, 3, height, width)).steps
+    assert max(step.difference for step in steps if step.difference is not None) <= 1e-6
+
+
+def test_a_backbone_is_traced_to_its_last_norm() -> None:
+    model = ViTModel(tiny().config, add_pooling_layer=False).eval()
+    steps = describe(model, image=torch.randn(1, 3, 32, 32)).steps
+    assert steps[-1].role == "final_layernorm"
     assert max(step.difference for step in steps if step.difference is not None) <= 1e-6
 
 
