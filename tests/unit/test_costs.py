@@ -107,6 +107,18 @@ def test_a_module_without_a_formula_is_named() -> None:
     assert structure.cost == describe(tiny()).cost
 
 
+def test_counting_leaves_the_modules_of_other_threads_alone() -> None:
+    hooks: list[int] = []
+
+    class Spy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hooks.append(len(torch.nn.modules.module._global_forward_pre_hooks))
+            return super().forward(x)
+
+    assert measure(Spy(3, 5), (1, 3)) is not None
+    assert hooks == [0]
+
+
 def test_memory_of_weights() -> None:
     sizes = {"float32": 40, "bfloat16": 20, "float16": 20, "int8": 10}
     assert describe(nn.Sequential(nn.Linear(4, 2))).weight_bytes == sizes

@@ -79,8 +79,8 @@ def measure(model: nn.Module, input_shape: Shape) -> Call | None:
 
     None where the model has no forward pass for it, or none that can be run without numbers.
     """
-    flops = FlopCounterMode(display=False, custom_mapping={_NORM: _norm_operations})
-    values = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(_PRODUCTS, _values_written))
+    flops = _counter({_NORM: _norm_operations})
+    values = _counter(dict.fromkeys(_PRODUCTS, _values_written))
     running = [Call("")]
 
     def so_far() -> Cost:
@@ -114,6 +114,15 @@ def measure(model: nn.Module, input_shape: Shape) -> Call | None:
     except Exception:  # any model may be given: one that cannot be copied, or rejects this input
         return None
     return running[0].inside[0]
+
+
+def _counter(formulas: dict[Any, Callable[..., int]]) -> FlopCounterMode:
+    """Without the tracker of modules, whose hooks would be on those of every thread."""
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    tracker: Any = contextlib.nullcontext()
+    tracker.parents = {"Global"}
+    counter.mod_tracker = tracker
+    return counter
 
 
 def _values_written(*_: Any, out_shape: Any, **__: Any) -> int:

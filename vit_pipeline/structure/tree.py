@@ -59,8 +59,12 @@ class Node:
         return None if weighs and total == FREE and self.calls != [] else total
 
 
-def build_tree(model: nn.Module) -> tuple[Node, Call | None]:
-    """The tree as declared, and the forward pass (None where none could be run)."""
+def build_tree(model: nn.Module, borrow: bool = True) -> tuple[Node, Call | None]:
+    """The tree as declared, and the forward pass (None where none could be run).
+
+    ``borrow``: a ViT that cannot be run on the meta device, such as a quantised one, has the shapes and costs
+    of the one that its config makes.
+    """
     root = _declared(model)
     config = next(
         (m.config for m in model.modules() if hasattr(getattr(m, "config", None), "image_size")), None
@@ -79,20 +83,14 @@ def build_tree(model: nn.Module) -> tuple[Node, Call | None]:
                     node.in_shape, node.out_shape = node.calls[0].in_shape, node.calls[0].out_shape
     for node in list(root.walk()):
         _add_steps(node, getattr(config, "num_attention_heads", None))
-    if not ran and type(config).__name__ == "ViTConfig":
-        _borrow(root, config)
+    if not ran and borrow and type(config).__name__ == "ViTConfig":
+        same, could = build_tree(empty_model(config), borrow=False)
+        parts = {(node.key, layer_index(node.path)): node for node in same.walk() if could and node.role}
+        for node in root.walk():
+            if part := parts.get((node.key, layer_index(node.path))):
+                node.in_shape, node.out_shape = part.in_shape, part.out_shape
+                node.calls = None if node.children else part.calls
     return root, ran
-
-
-def _borrow(root: Node, config: Any) -> None:
-    """A ViT that cannot be run on the meta device, such as a quantised one, has shapes and costs of the one
-    that its config makes."""
-    model, ran = build_tree(empty_model(config))
-    parts = {(node.key, layer_index(node.path)): node for node in model.walk() if ran and node.role}
-    for node in root.walk():
-        if part := parts.get((node.key, layer_index(node.path))):
-            node.in_shape, node.out_shape = part.in_shape, part.out_shape
-            node.calls = None if node.children else part.calls
 
 
 def empty_model(config: Any) -> nn.Module:
@@ -209,12 +207,9 @@ def _as_called(node: Node, inside: list[Call], first: bool) -> Node:
         elif own:
             for number, (i, call) in enumerate(own, start=1):
                 newly = child.calls is not None and call is child.calls[0]
-                once = replace(child, calls=[call], call=(number, len(own)) if len(own) > 1 else None)
-                once.params, once.in_shape, once.out_shape = (
-                    child.params * newly,
-                    call.in_shape,
-                    call.out_shape,
-                )
+                once = replace(child, calls=[call], in_shape=call.in_shape, out_shape=call.out_shape)
+                once.params = child.params if newly else 0
+                once.call = (number, len(own)) if len(own) > 1 else None
                 timed.append((i, _as_called(once, call.inside, newly)))
         elif first or mine:  # a list stands where its first item is called; what is never called comes last
             parts = _as_called(child, [call for _, call in mine], first)
