@@ -118,6 +118,7 @@ def describe(
     steps = trace(network, root, pixel_values) if pixel_values is not None else ()
     ordered = in_flow_order(root, ran) if order == "execution" else root
     config = getattr(network, "config", None)
+    limit = math.inf if depth is None else depth
     return ModelStructure(
         name=name,
         class_name=type(network).__name__,
@@ -129,9 +130,7 @@ def describe(
         output_shape=root.out_shape,
         params=total_params(root),
         cost=total_cost(root),
-        rows=tuple(
-            make_rows(ordered, lang, ran is not None, all_layers, math.inf if depth is None else depth)
-        ),
+        rows=tuple(make_rows(ordered, lang, ran is not None, all_layers, limit)),
         hook_order=tuple(call.path for call in ran.finished()) if ran else None,
         not_counted=tuple(node.path for node in root.walk() if node.cost is None),
         steps=steps,

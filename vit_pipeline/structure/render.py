@@ -151,11 +151,18 @@ def dims(shape: Sequence[int] | None) -> str:
     return "×".join(map(str, shape[1:])) if shape else "?"
 
 
+def headline(structure: ModelStructure) -> list[str]:
+    """Name and title, and the facts, as lines."""
+    line = WORDS[structure.lang]["fact"]
+    return [structure.name + title(structure), *(line.format(*fact) for fact in facts(structure))]
+
+
 def title(structure: ModelStructure) -> str:
-    """Class, version, shapes."""
-    ends = f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"
-    order = [WORDS[structure.lang]["execution"]] if structure.order == "execution" else []
-    return " · ".join([structure.class_name, structure.library, ends, *order])
+    """What follows the name: class, version, shapes."""
+    kind = f" · {structure.class_name}" if structure.class_name != structure.name else ""
+    order = f" · {WORDS[structure.lang]['execution']}" if structure.order == "execution" else ""
+    shapes = f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"
+    return f"{kind} · {structure.library} · {shapes}{order}"
 
 
 def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
@@ -163,21 +170,13 @@ def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
     words, cost = WORDS[structure.lang], structure.cost
     size = {dtype: f"{human(size)}B" for dtype, size in structure.weight_bytes.items()}
     memory = f"float32 {size['float32']} · bfloat16/float16 {size['float16']} · int8 {size['int8']}"
-    kinds = ((cost.macs, cost.activations, "counted"), (cost.macs_timm, cost.activations_timm, "timm"))
+    counted = words["counted"].format(human(cost.activations, 2))
+    as_timm = words["timm"].format(human(cost.activations_timm, 2))
     return [
         (words["params"], f"{structure.params:,}", words["weights"].format(memory)),
-        *(
-            (words["macs"], human(macs, 3), words[key].format(human(values, 2)))
-            for macs, values, key in kinds
-        ),
+        (words["macs"], human(cost.macs, 3), counted),
+        (words["macs"], human(cost.macs_timm, 3), as_timm),
     ]
-
-
-def headline(structure: ModelStructure) -> list[str]:
-    """Title and facts as lines."""
-    names = dict.fromkeys([structure.name, *title(structure).split(" · ")])
-    line = WORDS[structure.lang]["fact"]
-    return [" · ".join(names), *(line.format(*fact) for fact in facts(structure))]
 
 
 def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
@@ -227,9 +226,8 @@ def rich_structure(structure: ModelStructure, width: int) -> Iterator[Renderable
         if row.kind == "module" and not said and row.class_name != "ModuleList":
             classes.setdefault(row.class_name, []).append(row.label)
     named = [f"{', '.join(dict.fromkeys(labels))} {kind}" for kind, labels in classes.items()]
-    older = [
-        f"{row.label} = {older_names(row)}" for row in structure.rows if older_names(row) and 2 not in left
-    ]
+    renamed = [(row.label, older_names(row)) for row in structure.rows if 2 not in left]
+    older = [f"{label} = {names}" for label, names in renamed if names]
     yield wrap(words["sum"] + (words["classes"] if named else "") + " · ".join(named), width)
     for intro, items in ((words["names"], older), (words["not_counted"], structure.not_counted)):
         if items:
@@ -241,9 +239,8 @@ def rich_structure(structure: ModelStructure, width: int) -> Iterator[Renderable
 
 def sum_text(row: Row) -> str:
     """Its parameters with those of the rows below."""
-    return ("Σ " if row.params_total != row.params else "") + (
-        f"{row.params_total:,}" if row.params_total else "·"
-    )
+    total = f"{row.params_total:,}" if row.params_total else "·"
+    return total if row.params_total == row.params else f"Σ {total}"
 
 
 def macs_text(row: Row) -> str:
@@ -253,9 +250,8 @@ def macs_text(row: Row) -> str:
 
 def older_names(row: Row) -> str:
     """Its names in ≤ 5.8, without what a layer's paths have in front; nothing where they are the same."""
-    here, *older = [
-        re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in (row.path, *row.tutorial_paths)
-    ]
+    paths = (row.path, *row.tutorial_paths)
+    here, *older = [re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in paths]
     return "" if older == [here] or row.role == "layer" else " + ".join(older)
 
 
@@ -263,10 +259,8 @@ def trace_sheet(structure: ModelStructure) -> Sheet:
     """The trace of an image: of equal layers that are folded only the first step by step."""
     words = WORDS[structure.lang]
     kernels = dict.fromkeys(("eager", structure.kernel or "model()"))
-    heads = [
-        *(words[key] for key in ("step", "out", "mean", "std", "cls")),
-        *(f"Δ {name}" for name in kernels),
-    ]
+    heads = [words[key] for key in ("step", "out", "mean", "std", "cls")]
+    heads += [f"Δ {name}" for name in kernels]
     folded = [row.layers for row in structure.rows if row.layers and row.role == "layer"]
     brief = {index for first, last in folded for index in range(first + 1, last + 1)}
     steps = [s for s in structure.steps if s.layer not in brief or s.role == "residual_mlp"]
@@ -296,7 +290,7 @@ def structure_view(structure: ModelStructure) -> dict[str, Any]:
         "words": words,
         "name": structure.name,
         "source": structure.source,
-        "title": title(structure),
+        "title": title(structure).removeprefix(" · "),
         "facts": facts(structure),
         "headline": headline(structure),
         "notes": [*missing, words["sum"], words["convention"], words["source"]],

@@ -84,10 +84,8 @@ def make_rows(root: Node, lang: str, observed: bool, all_layers: bool, depth: fl
             row = replace(row, label=label, layers=(int(node.name), int(last.name)))
         below = node.children if level < depth else []
         row = replace(row, depth=level, repeat=repeat * len(nodes), shown_path=shown, opens=bool(below))
-        if not below:
-            row = replace(
-                row, params=row.params_total, cost=row.cost if not node.children else row.cost_total
-            )
+        if node.children and not below:
+            row = replace(row, params=row.params_total, cost=row.cost_total)
         yield row
         for _, same in groupby(below, key=id if all_layers else _fold_key):
             equal = list(same)
@@ -102,14 +100,8 @@ def _fold_key(node: Node) -> object:
 
 
 def _settings(node: Node, start: int) -> tuple[Any, ...]:
-    seen = (
-        node.path[start:],
-        node.class_name,
-        node.in_shape,
-        node.out_shape,
-        node.params,
-        len(node.calls or ()),
-    )
+    shapes = (node.in_shape, node.out_shape)
+    seen = (node.path[start:], node.class_name, *shapes, node.params, len(node.calls or ()))
     if node.module is None:
         return seen
     own = {k: v for k, v in vars(node.module).items() if k not in ("training", "layer_idx") and k[0] != "_"}
@@ -157,17 +149,16 @@ def _words(node: Node, lang: str, observed: bool) -> tuple[bool, str, str]:
     """Whether it is inert, and its explanation, with what is true of this one module."""
     brief, text = TEXTS[lang][node.key or "unknown"]
     words = WORDS[lang]
-    more = words["join"]
     if node.same_as:
-        text += more + words["same_as"].format(node.same_as)
+        text += words["join"] + words["same_as"].format(node.same_as)
     elif observed and node.kind == "module" and not node.calls and not node.children:
-        text += more + words["never_called"]
+        text += words["join"] + words["never_called"]
     p = getattr(node.module, "p", None)
     if node.role and node.class_name == "Identity":
         return True, words["identity"], words["identity_text"]
     if node.role and node.class_name == "Dropout" and isinstance(p, int | float):
         brief, here = ("inert", "inert_text") if p == 0 else ("dropout", "dropout_text")
-        return p == 0, words[brief].format(p=p), text + more + words[here].format(p=p)
+        return p == 0, words[brief].format(p=p), text + words["join"] + words[here].format(p=p)
     return False, brief, text
 
 

@@ -1,6 +1,6 @@
 """One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
 
-The complete forward pass can be read here: nothing is called but torch. Works with the parameters of any tree
+The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Works with the parameters of any tree
 that ``roles`` knows. Leaves out: reading and preprocessing the image (``pipeline``).
 """
 
@@ -74,8 +74,8 @@ def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...
         as_set = _outputs(twin(model), pixel_values, wanted)
         return tuple(_summary(*step, written_out, as_set) for step in _forward(root, pixel_values))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        size, kind = tuple(pixel_values.shape), type(model).__name__
-        raise ArgumentError(f"cannot trace {size} through {kind}, step by step: {error!r}") from error
+        what = f"cannot trace an image of shape {tuple(pixel_values.shape)} through {type(model).__name__}"
+        raise ArgumentError(f"{what}: it is no ViT, or takes images of another size ({error!r})") from error
 
 
 def attention_kernel(model: nn.Module) -> str:

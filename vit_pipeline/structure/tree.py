@@ -66,9 +66,8 @@ def build_tree(model: nn.Module, borrow: bool = True) -> tuple[Node, Call | None
     of the one that its config makes.
     """
     root = _declared(model)
-    config = next(
-        (m.config for m in model.modules() if hasattr(getattr(m, "config", None), "image_size")), None
-    )
+    configs = (getattr(module, "config", None) for module in model.modules())
+    config = next((config for config in configs if hasattr(config, "image_size")), None)
     sides = getattr(config, "image_size", ())
     sides = (sides, sides) if isinstance(sides, int) else sides
     ran = measure(model, (1, getattr(config, "num_channels", 3), *sides)) if config else None
@@ -89,7 +88,7 @@ def build_tree(model: nn.Module, borrow: bool = True) -> tuple[Node, Call | None
         for node in root.walk():
             if part := parts.get((node.key, layer_index(node.path))):
                 node.in_shape, node.out_shape = part.in_shape, part.out_shape
-                node.calls = None if node.children else part.calls
+                node.calls = None if part.children else part.calls
     return root, ran
 
 
