@@ -13,8 +13,7 @@ from typing import Any
 from . import hub, loading
 from .checkpoints.folder import read_recipe
 from .names import DEFAULT_MODEL, KnownModel, parse_name
-from .structure import describe
-from .structure.costs import Cost
+from .structure import Cost, describe
 
 FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
 

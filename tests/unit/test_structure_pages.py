@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import json
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import torch
 from rich.cells import cell_len
+from rich.console import Console
 from torch import nn
 from vit_trees import tiny
 
 from vit_pipeline.names import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, describe
 from vit_pipeline.structure.compare import compare
+from vit_pipeline.structure.render import wrap
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def test_fits_a_screen(base: ModelStructure) -> None:
 def test_columns_of_the_chinese_table_are_aligned() -> None:
     lines = str(describe("vit-base", lang="zh")).splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("─")) + 1
-    table = lines[start : lines.index(lines[start - 1], start)]
+    table = lines[start : next(place for place, line in enumerate(lines) if line.startswith("Σ"))]
     left = lines[start - 2].index("MACs")
     column = cell_len(lines[start - 2][: left + 4])
     for line in table:  # every number of MACs ends under the end of its title
@@ -52,6 +57,34 @@ def test_terminal_codes_in_names_are_not_printed() -> None:
     model = tiny()
     model.vit.add_module("\x1b[31mred", nn.ReLU())
     assert "\x1b" not in str(describe(model))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_no_line_overflows_and_wide_is_as_compact_as_narrow(width: int, lang: Any) -> None:
+    traced = describe(tiny(12), lang, torch.zeros(1, 3, 32, 32), order="execution")
+    for found in (describe("vit-base", lang), traced, compare("vit-base", "vit-small", lang)):
+        lines = found.to_text(width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert not any(line[:1] in "，。；：、）”！？" for line in lines if line)
+        if width >= 80:
+            assert len(lines) <= len(found.to_text(80).splitlines())
+
+
+def test_chinese_breaks_between_characters_but_not_before_punctuation() -> None:
+    assert wrap("注意力，权重。", 6).plain.split("\n") == ["注意", "力，权", "重。"]
+    assert wrap("a longword, 值", 8).plain.split("\n") == ["a", "longword", ", 值"]
+
+
+def test_a_terminal_gets_styles_and_nothing_else_more() -> None:
+    structure = describe("demo")
+    file = io.StringIO()
+    Console(file=file, width=100, force_terminal=True, color_system="standard", no_color=True).print(
+        structure
+    )
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert plain != file.getvalue()
+    assert [line.rstrip() for line in plain.splitlines()] == str(structure).splitlines()
 
 
 # The pages
@@ -90,20 +123,22 @@ def test_html_is_whole_and_self_contained(lang: Any) -> None:
         assert "url(" not in text
         assert "@import" not in text
         for row in structure.rows:
-            assert row.text.split("。")[0].split(":")[0].replace("'", "&#x27;") in text
+            assert row.text in html.unescape(text)
             assert f"{row.params_total:,}" in text
     assert structure.to_html().startswith("<!doctype html>")
     assert not structure._repr_html_().startswith("<!doctype")
 
 
 def test_hostile_names_cannot_break_out() -> None:
-    bad = '<script>alert("1")</script>|`x`'
+    bad = '<script>alert("1")</script>|`x`{{ 7 }}\n| [bold]'
     model = tiny()
     model.vit.add_module(bad, type(bad, (nn.Module,), {})())
     structure = describe(model)
     assert bad in {row.label for row in structure.rows}
-    assert "<script" not in structure.to_html()
-    assert "<script" not in structure.to_markdown()
+    assert "[bold]" in str(structure)
+    for page in (structure.to_html(), structure.to_markdown()):
+        assert "<script" not in page
+        assert "{{ 7 }}" in page
     table = [line for line in structure.to_markdown().splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {10}
     compared = compare(model, "demo")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 from vit_pipeline.errors import ArgumentError
 from vit_pipeline.pipeline import ViTPipeline
 from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure.observe import hooked
+from vit_pipeline.structure.measure import hooked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -89,6 +89,13 @@ def test_agrees_for_other_configs(settings: dict[str, object]) -> None:
     assert max(step.difference for step in steps if step.difference is not None) <= 1e-6
 
 
+def test_a_backbone_is_traced_to_its_last_norm() -> None:
+    model = ViTModel(tiny().config, add_pooling_layer=False).eval()
+    steps = describe(model, image=torch.randn(1, 3, 32, 32)).steps
+    assert steps[-1].role == "final_layernorm"
+    assert max(step.difference for step in steps if step.difference is not None) <= 1e-6
+
+
 def test_a_difference_is_seen() -> None:
     model = tiny()
     handle = model.vit.layers[0].register_forward_hook(lambda module, args, output: output + 0.25)
@@ -104,7 +111,7 @@ def test_nothing_is_done_to_the_model() -> None:
     modes = [module.training for module in model.modules()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     describe(model, image=torch.randn(1, 3, 32, 32))
-    with pytest.raises(ArgumentError, match="cannot walk"):
+    with pytest.raises(ArgumentError, match="cannot trace"):
         describe(model, image=torch.randn(1, 3, 48, 48))
     assert [module.training for module in model.modules()] == modes
     assert model.config._attn_implementation == "sdpa"
@@ -137,7 +144,7 @@ def test_what_cannot_be_walked_says_so() -> None:
         describe(tiny(), image="cat.png")
     with pytest.raises(ArgumentError, match="one image"):
         describe(tiny(), image=torch.zeros(2, 3, 32, 32))
-    with pytest.raises(ArgumentError, match="cannot walk"):
+    with pytest.raises(ArgumentError, match="cannot trace"):
         describe(nn.Sequential(nn.Conv2d(3, 2, 1)), image=pixels)
 
 
