@@ -12,7 +12,7 @@ from typing import Any
 
 from . import hub, loading
 from .catalog import DEFAULT_MODEL, KnownModel
-from .checkpoints.folder import read_recipe
+from .checkpoints.folder import read_preprocessing
 from .names import parse_name
 from .structure import describe
 from .structure.costs import Cost
@@ -89,7 +89,7 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     structure = describe(loading.load_config(name, revision))
     assert structure.input_shape is not None
     assert structure.output_shape is not None
-    recipe = describe_recipe(read_recipe(folder, str(name))) if folder else None
+    recipe = describe_recipe(read_preprocessing(folder, str(name)) or {}) if folder else None
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else None
     source = f"ModelScope {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
     return ModelCard(

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from . import loading
-from .checkpoints.folder import quiet_transformers
+from .checkpoints.processors import quiet_transformers
 from .errors import OutputError
 
 

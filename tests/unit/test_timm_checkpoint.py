@@ -1,4 +1,4 @@
-"""timm checkpoints: translated exactly (timm's own numbers, in golden/), or refused by name."""
+"""timm checkpoints: translated exactly (timm's own numbers, in golden/), or rejected by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,20 @@ import pytest
 import torch
 from make_timm import formula_image, timm_config, timm_shapes, timm_state, write_timm
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from transformers.utils import logging
 
-from vit_pipeline.checkpoints.config import check_config, check_processor
-from vit_pipeline.checkpoints.tensors import check_tensors, safetensors_shapes
+from vit_pipeline import loading
+from vit_pipeline.checkpoints import tensors as ckpt
+from vit_pipeline.checkpoints.config import check_config
 from vit_pipeline.checkpoints.timm_checkpoint import (
-    convert_state,
     is_timm_config,
-    key_map,
+    read_timm_config,
     to_transformers_config,
+    to_transformers_tensors,
 )
-from vit_pipeline.checkpoints.timm_config import read_timm_config
-from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, resize_and_crop, to_processor_config
+from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, to_processor_config
 from vit_pipeline.errors import CheckpointError, ImageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -55,27 +55,36 @@ def _quiet() -> Iterator[None]:
 
 
 def load(folder: Path) -> tuple[ViTForImageClassification, TimmImageProcessor]:
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    weights = folder / "model.safetensors"
-    config = to_transformers_config(raw, safetensors_shapes(weights), folder.name)
-    settings = check_config(config, folder.name)
-    with safe_open(weights, framework="pt") as tensors:
-        state = convert_state(tensors.get_tensor, config)
-    check_tensors({name: tuple(tensor.shape) for name, tensor in state.items()}, settings, folder.name)
-    model, info = ViTForImageClassification.from_pretrained(
-        None, config=ViTConfig(**settings), state_dict=state, output_loading_info=True
-    )
-    assert not any(info.values())
-    return model.eval(), TimmImageProcessor(**to_processor_config(raw, folder.name))
+    loaded = loading.load(folder, device="cpu")
+    assert isinstance(loaded.processor, TimmImageProcessor)
+    return loaded.model, loaded.processor
 
 
-def translate(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> dict[str, Any]:
-    found = {**timm_shapes(config), **shapes}
-    return to_transformers_config(config, {k: v for k, v in found.items() if v is not None}, "X")
+def stored(shapes: dict[str, tuple[int, ...] | None]) -> dict[str, ckpt.StoredTensor]:
+    return {
+        name: ckpt.StoredTensor(shape, "F32", lambda shape=shape: torch.zeros(shape))  # type: ignore[misc]
+        for name, shape in shapes.items()
+        if shape is not None
+    }
 
 
-def refused(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> str:
-    """The one line with which a checkpoint is refused; a shape of None takes the tensor out."""
+def translate(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> ViTConfig:
+    """The config of a checkpoint whose tensors fit it; a shape of None takes a tensor out."""
+    result = check_config(to_transformers_config(config, "X"), "X")
+    tensors = to_transformers_tensors(stored({**timm_shapes(config), **shapes}), config, "X")
+    ckpt.match(tensors, result, "X")
+    return result
+
+
+def convert(state: dict[str, torch.Tensor], config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    tensors = {
+        n: ckpt.StoredTensor(tuple(t.shape), "F32", partial(t.view, t.shape)) for n, t in state.items()
+    }
+    return {name: t.read() for name, t in to_transformers_tensors(tensors, config, "X").items()}
+
+
+def rejected(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> str:
+    """The one line with which a checkpoint is rejected."""
     with pytest.raises(CheckpointError) as caught:
         translate(config, **shapes)
     message = str(caught.value)
@@ -186,7 +195,7 @@ def test_all_256_levels_are_normalised_as_by_torch() -> None:
 
 def test_recipe_defaults_are_timms() -> None:
     config = {"architecture": "vit_base_patch16_384", "pretrained_cfg": {}}
-    result = check_processor(to_processor_config(config, "X"), "X")
+    result = to_processor_config(config, "X")
     assert result["size"] == {"shortest_edge": 438}  # floor(384 / 0.875)
     assert result["crop_size"] == {"height": 384, "width": 384}
     assert result["resample"] == Image.Resampling.BICUBIC
@@ -218,17 +227,15 @@ def test_recipe_of_the_first_flat_configs_and_of_another_img_size() -> None:
         ({"input_size": 224}, "input_size 224"),
     ],
 )
-def test_recipe_refused(changes: dict[str, Any], words: str) -> None:
+def test_recipe_rejected(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         to_processor_config(recipe(224, **changes), "X")
 
 
-def test_processor_refuses_what_it_cannot_crop() -> None:
+def test_processor_rejects_what_it_cannot_crop() -> None:
     processor = TimmImageProcessor(**to_processor_config(recipe(224), "X"))
-    with pytest.raises(
-        ImageError, match="1×100000 pixels is too long and narrow: it would become 248×24,800,000"
-    ):
-        resize_and_crop(Image.new("RGB", (1, 100_000)), (248, 24_800_000), (224, 224), 3)
+    with pytest.raises(ImageError, match="1×100000 .* it would become 248×24,800,000"):
+        processor.resize_and_crop(Image.new("RGB", (1, 100_000)))
     with pytest.raises(ImageError, match="float32"):
         processor(np.zeros((3, 300, 300), np.float32), return_tensors="pt")
 
@@ -253,7 +260,7 @@ def test_saved_folder_in_plain_transformers(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8"))
     assert saved["image_processor_type"] == "ViTImageProcessor"
     assert saved["center_crop_offset"] == "round"
-    again = TimmImageProcessor(**check_processor(saved, "X"))
+    again = make_processor(saved, model.config, "X")
     assert np.array_equal(crop(again, photo), crop(processor, photo))
 
 
@@ -295,12 +302,11 @@ def test_full_size_vit_small() -> None:
 
 def test_qkv_is_split_in_order_without_a_copy() -> None:
     raw = timm_config("vit_tiny_patch16_224", **SMALL)
-    state, config = timm_state(raw), translate(raw)
-    converted = convert_state(state.__getitem__, config)
+    state = timm_state(raw)
+    converted = convert(state, raw)
     fused = state["blocks.1.attn.qkv.weight"]  # (3 · 48, 48)
-    names = key_map(config)["blocks.1.attn.qkv.weight"]
-    assert [name.rsplit(".", 2)[1] for name in names] == ["query", "key", "value"]
-    for index, name in enumerate(names):
+    for index, part in enumerate(("query", "key", "value")):
+        name = f"vit.encoder.layer.1.attention.attention.{part}.weight"
         assert torch.equal(converted[name], fused[48 * index : 48 * (index + 1)])
         assert converted[name].data_ptr() == fused.data_ptr() + 48 * 48 * 4 * index
     assert sum(t.numel() for t in converted.values()) == sum(t.numel() for t in state.values())
@@ -326,7 +332,7 @@ def test_arguments_that_change_nothing() -> None:
     assert translate(with_them) == translate(raw)
 
 
-# --- refused --------------------------------------------------------------------------------------------
+# --- rejected --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -351,8 +357,8 @@ def test_arguments_that_change_nothing() -> None:
         ({"wobble": 3}, "the setting 'wobble'"),
     ],
 )
-def test_settings_refused_by_name(args: dict[str, Any], words: str) -> None:
-    message = refused({**timm_config("vit_tiny_patch16_224"), "model_args": SMALL | args})
+def test_settings_rejected_by_name(args: dict[str, Any], words: str) -> None:
+    message = rejected({**timm_config("vit_tiny_patch16_224"), "model_args": SMALL | args})
     assert re.match(rf"X: not supported: .*{re.escape(words)}", message)
     assert "vit_{tiny,small,base,large}_patch{8,16,32}_{224,384}" in message
 
@@ -373,7 +379,7 @@ def test_settings_refused_by_name(args: dict[str, Any], words: str) -> None:
         ("vit_small_patch16_224\n", "a model of another kind"),
     ],
 )
-def test_architectures_refused_by_name(architecture: str, words: str) -> None:
+def test_architectures_rejected_by_name(architecture: str, words: str) -> None:
     with pytest.raises(CheckpointError, match=re.escape(words)):
         read_timm_config({"architecture": architecture, "pretrained_cfg": {}}, "X")
 
@@ -397,25 +403,25 @@ def test_architectures_refused_by_name(architecture: str, words: str) -> None:
         ("patch_embed.backbone.stem.conv.weight", "convolutional stem"),
     ],
 )
-def test_parts_refused_by_name_where_tensors_alone_have_them(tensor: str, words: str) -> None:
-    message = refused(timm_config("vit_tiny_patch16_224", **SMALL), **{tensor: (1, 1, 48)})
+def test_parts_rejected_by_name_where_tensors_alone_have_them(tensor: str, words: str) -> None:
+    message = rejected(timm_config("vit_tiny_patch16_224", **SMALL), **{tensor: (1, 1, 48)})
     assert message.startswith("X: not supported: ")
     assert words in message
     assert tensor in message
 
 
-def test_pooling_outside_model_args_is_refused() -> None:
-    assert "mean pooling" in refused({**timm_config("vit_tiny_patch16_224", **SMALL), "global_pool": "avg"})
+def test_pooling_outside_model_args_is_rejected() -> None:
+    assert "mean pooling" in rejected({**timm_config("vit_tiny_patch16_224", **SMALL), "global_pool": "avg"})
     config = timm_config("vit_tiny_patch16_224", **SMALL)
     config["pretrained_cfg"]["global_pool"] = "avg"
-    assert "global_pool is 'avg' in pretrained_cfg" in refused(config)
+    assert "global_pool is 'avg' in pretrained_cfg" in rejected(config)
 
 
 def test_without_classifier() -> None:
     config = timm_config("vit_tiny_patch16_224", 0, **SMALL)
-    assert "without classifier (num_classes is 0)" in refused(config)
+    assert "without classifier (num_classes is 0)" in rejected(config)
     config = timm_config("vit_tiny_patch16_224", **SMALL)
-    assert "lack head.weight" in refused(config, **{"head.weight": None, "head.bias": None})
+    assert "lack head.weight" in rejected(config, **{"head.weight": None, "head.bias": None})
 
 
 @pytest.mark.parametrize(
@@ -454,7 +460,7 @@ def test_input_size_counts_before_the_name() -> None:
     config = timm_config("vit_tiny_patch16_224", **SMALL)
     config["pretrained_cfg"]["input_size"] = [3, 384, 384]
     assert translate(config)["image_size"] == 384
-    message = refused(config, pos_embed=(1, 197, 48))
+    message = rejected(config, pos_embed=(1, 197, 48))
     assert "img_size is 384 by pretrained_cfg and 224 by the tensors" in message
 
 
@@ -462,20 +468,20 @@ def test_input_size_counts_before_the_name() -> None:
 def test_each_missing_renamed_or_reshaped_tensor_is_named(name: str) -> None:
     config = timm_config("vit_tiny_patch16_224", **SMALL)
     shape = timm_shapes(config)[name]
-    assert f"lack {name}" in refused(config, **{name: None})
-    renamed = refused(config, **{name: None, f"{name}_old": shape})
+    assert f"lack {name}" in rejected(config, **{name: None})
+    renamed = rejected(config, **{name: None, f"{name}_old": shape})
     assert f"lack {name}" in renamed
-    refused(config, **{name: (*shape, 1)})
-    refused(config, **{name: ()})
+    rejected(config, **{name: (*shape, 1)})
+    rejected(config, **{name: ()})
 
 
 def test_left_over_tensors_and_the_class_tokens_position() -> None:
     config = timm_config("vit_tiny_patch16_224", **SMALL)
-    assert "hold unexpected extra.weight" in refused(config, **{"extra.weight": (2,)})
-    assert "lack blocks.1" in refused(
+    assert "hold unexpected extra.weight" in rejected(config, **{"extra.weight": (2,)})
+    assert "lack blocks.1" in rejected(
         config, **{"blocks.1.norm1.weight": None, "blocks.01.norm1.weight": (48,)}
     )
-    assert "position embeddings without class token" in refused(config, pos_embed=(1, 196, 48))
+    assert "position embeddings without class token" in rejected(config, pos_embed=(1, 196, 48))
 
 
 # --- class names ----------------------------------------------------------------------------------------
@@ -509,6 +515,6 @@ def test_class_names(in_pretrained_cfg: bool) -> None:
         ({"label_names": ["a", "b", "c"], "label_descriptions": ["x"]}, "no table of class names"),
     ],
 )
-def test_class_names_refused(change: dict[str, Any], words: str) -> None:
+def test_class_names_rejected(change: dict[str, Any], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         labels(change)
