@@ -78,8 +78,12 @@ def check_settings(raw: Mapping[str, Any], where: object, max_side: int) -> None
                 raise invalid(f"has {key} {raw[key]!r}; allowed: 1 to {max_side:,} pixels for this model")
     for key in ("image_mean", "image_std", "rescale_factor"):
         values = _numbers(raw.get(key))
-        real = [isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in values]
-        if not all(real) or len(values) not in (0, 1, 3) or (key != "image_mean" and not all(values)):
+        real = all(isinstance(x, int | float) and math.isfinite(x) for x in values)
+        if (
+            not real
+            or (isinstance(raw.get(key), list) and len(values) != 3)
+            or (key != "image_mean" and not all(values))
+        ):
             raise invalid(f"has {key} {raw[key]!r}; finite numbers are needed, one or one a colour")
     resample = raw.get("resample")
     if resample is not None and (not isinstance(resample, int) or not 0 <= resample <= 5):
