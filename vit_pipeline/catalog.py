@@ -5,7 +5,8 @@ Data only. Sizes, class names and preprocessing are never taken from here: they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_MODEL = "vit-base"
@@ -28,7 +29,9 @@ class KnownModel:
     top1: float | None = None
     top1_source: str = ""
     #: preprocessing as its authors published it, for a card; what is run travels with the checkpoint
-    recipe: str = ""
+    preprocessing: str = ""
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
     licence: str = "apache-2.0"
 
 
@@ -40,7 +43,7 @@ KNOWN_MODELS: dict[str, KnownModel] = {
             "ViT-B/16, 1000 ImageNet classes",
             repo="AI-ModelScope/vit-base-patch16-224",
             config=DATA_FOLDER / "configs" / "vit-base.json",
-            recipe="resize to 224×224 (bilinear), mean 0.5, std 0.5",
+            preprocessing="resize to 224×224 (bilinear), mean 0.5, std 0.5",
             top1=81.782,
             top1_source="timm results-imagenet.csv, as vit_base_patch16_224.orig_in21k_ft_in1k",
         ),
@@ -49,7 +52,7 @@ KNOWN_MODELS: dict[str, KnownModel] = {
             "ViT-S/16 augreg, 1000 ImageNet classes, timm's checkpoint",
             repo="timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
             config=DATA_FOLDER / "configs" / "vit-small.json",
-            recipe="resize short side to 248 (bicubic), centre crop 224×224, mean 0.5, std 0.5",
+            preprocessing="resize short side to 248 (bicubic), centre crop 224×224, mean 0.5, std 0.5",
             top1=81.402,
             top1_source="timm results-imagenet.csv, as vit_small_patch16_224.augreg_in21k_ft_in1k",
         ),

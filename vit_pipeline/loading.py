@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import hub
-from .catalog import DEFAULT_MODEL, IMAGENET_LABELS
 from .checkpoints import folder as checkpoints
 from .checkpoints.config import check_config, read_json
 from .checkpoints.processors import PROCESSOR, quiet_transformers
@@ -24,7 +23,7 @@ from .checkpoints.tensors import weights_files
 from .checkpoints.timm_checkpoint import is_timm_config
 from .errors import CheckpointError, DeviceError
 from .hub.cache import CONFIG, PREPROCESSOR
-from .names import parse_name
+from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ViTConfig

@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import KNOWN_MODELS, KnownModel
+from .catalog import DEFAULT_MODEL, IMAGENET_LABELS, KNOWN_MODELS, KnownModel
 from .errors import ModelNameError
+
+__all__ = ["DEFAULT_MODEL", "IMAGENET_LABELS", "KNOWN_MODELS", "KnownModel", "ModelName", "parse_name"]
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")

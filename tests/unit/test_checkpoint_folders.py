@@ -336,6 +336,11 @@ def test_a_classifier_that_is_claimed_must_be_there(folder: Path) -> None:
 # --- rejected -------------------------------------------------------------------------------------------
 
 
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return bytearray, (3 * 10**9,)
+
+
 class Exploit:
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return Path.touch, (Path("exploited"),)
@@ -388,6 +393,12 @@ REJECTED: dict[str, tuple[Change, str]] = {
         "pickle|than tensors",
     ),
     "exploit in a zip": (as_pickle(lambda state: {"a": Exploit()}), "than tensors"),
+    "bytearray": (as_pickle(lambda state: {"a": Bomb()}), "no tensor's"),
+    "old bytearray": (
+        as_pickle(lambda state: {"a": Bomb()}, _use_new_zipfile_serialization=False),
+        "no tensor's",
+    ),
+    "millions of lists": (as_pickle(lambda state: [[] for _ in range(3 * 10**6)]), "too long"),
     "no table": (as_pickle(lambda state: [1, 2]), "table of tensors"),
     # another computation
     "bert": (config(model_type="bert"), "'bert'"),

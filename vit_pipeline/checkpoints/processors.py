@@ -79,11 +79,8 @@ def check_settings(raw: Mapping[str, Any], where: object, max_side: int) -> None
     for key in ("image_mean", "image_std", "rescale_factor"):
         values = _numbers(raw.get(key))
         real = all(isinstance(x, int | float) and math.isfinite(x) for x in values)
-        if (
-            not real
-            or (isinstance(raw.get(key), list) and len(values) != 3)
-            or (key != "image_mean" and not all(values))
-        ):
+        count = len(values) == 3 or not isinstance(raw.get(key), list)
+        if not (real and count and (key == "image_mean" or all(values))):
             raise invalid(f"has {key} {raw[key]!r}; finite numbers are needed, one or one a colour")
     resample = raw.get("resample")
     if resample is not None and (not isinstance(resample, int) or not 0 <= resample <= 5):

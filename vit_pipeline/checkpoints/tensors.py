@@ -8,6 +8,7 @@ first. Leaves out: timm's names (``timm_checkpoint``).
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 import warnings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ViTConfig
 
 MAX_HEADER_BYTES = 16 * 2**20  # the header of a ViT-H/14 file has about 100 kB
+MAX_PICKLE_BYTES = 4 * 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
 INDEX = ".index.json"  #: after the name of a weights file: the list of its shards
 _FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")  # safetensors', torch's
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
@@ -197,11 +199,16 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
     import torch
 
     try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"\nbytearray\n") >= 0:  # weights_only would allocate as much as it says
+                raise ValueError("it asks for memory that is no tensor's")
         packed = zipfile.is_zipfile(path)  # not so before torch 1.6
         members = zipfile.ZipFile(path).infolist() if packed else []
         inflated = sum(member.file_size for member in members) > path.stat().st_size
         if inflated or any(member.compress_type for member in members):
             raise ValueError("its parts are compressed, as torch never writes them")
+        if any(m.file_size > MAX_PICKLE_BYTES for m in members if m.filename.endswith(".pkl")):
+            raise ValueError("the list of its tensors is too long")
         with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything

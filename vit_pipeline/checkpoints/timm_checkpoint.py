@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..catalog import IMAGENET_LABELS
 from ..errors import CheckpointError
+from ..names import IMAGENET_LABELS
 from .config import RULES
 from .tensors import StoredTensor
 
