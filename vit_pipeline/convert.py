@@ -25,8 +25,8 @@ def convert(
 
     ``ViTForImageClassification.from_pretrained(folder)`` gives the same logits for the same pixel
     values, to the last bit. Its processor gives the same pixels, with one exception: for timm's centre crop
-    plain transformers rounds the offset down where timm rounds to even, one pixel apart when the resized image
-    is 3, 7, 11 … pixels longer than the crop. This package reads timm's rule from the folder.
+    plain transformers rounds the offset down where timm rounds to even, one pixel apart when the resized
+    image is 3, 7, 11 … pixels longer than the crop. This package reads timm's rule from the folder.
 
     The folder appears when it is complete. Raises OutputError where it is not empty or cannot be written, and
     what :func:`vit_pipeline.loading.load` raises.

@@ -20,7 +20,6 @@ from .checkpoints import folder as checkpoints
 from .checkpoints.config import check_config, read_json
 from .checkpoints.processors import PROCESSOR, quiet_transformers
 from .checkpoints.tensors import weights_files
-from .checkpoints.timm_checkpoint import is_timm_config
 from .errors import CheckpointError, DeviceError
 from .hub.cache import CONFIG, PREPROCESSOR
 from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
@@ -78,9 +77,7 @@ def locate(
     name: str | Path = DEFAULT_MODEL,
     revision: str | None = None,
     *,
-    refresh: bool = False,
     config_only: bool = False,
-    progress: Progress | None = None,
     expected_sha256: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Provenance:
@@ -90,11 +87,10 @@ def locate(
         name: a short name (``vit-base``, ``vit-small``, ``demo``), ``owner/name`` or ``owner/name@revision``
             on ModelScope, or a folder. A ``Path`` is always a folder.
         revision: a branch or tag of the ModelScope repository.
-        refresh: look for newer files, although a complete copy is there.
         config_only: ``config.json`` is enough.
-        progress: called with (file name, bytes so far, bytes in all).
         expected_sha256: file name → SHA-256 that the file must have.
-        options: ``cache_dir``, ``local_files_only`` and ``token``, as :func:`vit_pipeline.hub.download`.
+        options: ``refresh``, ``progress``, ``cache_dir``, ``local_files_only``, ``token``, as
+            :func:`vit_pipeline.hub.download` has them.
 
     Raises:
         ModelNameError: the name means nothing, or both a folder and a repository.
@@ -106,12 +102,9 @@ def locate(
         found = Provenance(meant.text, "embedded" if meant.known else "folder", None, meant.folder)
     else:
         assert meant.repo is not None
-        repo, revision = meant.repo, meant.revision
         options = {key: value for key, value in options.items() if value}
-        copy = hub.download(
-            repo, revision, refresh=refresh, weights=not config_only, progress=progress, **options
-        )
-        found = Provenance(meant.text, "ModelScope", copy.revision, copy.folder, repo)
+        copy = hub.download(meant.repo, meant.revision, weights=not config_only, **options)
+        found = Provenance(meant.text, "ModelScope", copy.revision, copy.folder, meant.repo)
     for file_name, digest in (expected_sha256 or {}).items():
         if (actual := found.sha256.get(file_name)) != digest.lower():
             what = f"has the SHA-256 {actual}" if actual else "is not among its files"
@@ -128,8 +121,6 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
             raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
         return check_config(raw, name)
     found = locate(name, revision, config_only=True)
-    if is_timm_config(read_json(found.folder / CONFIG)):
-        found = locate(name, revision)  # its sizes are read from its tensors
     return checkpoints.read_config(found.folder, found.name)
 
 

@@ -37,20 +37,13 @@ _UNUSED = re.compile(r"(^|\.)(pooler\.dense\.(weight|bias)|mask_token|position_i
 
 # live name (≥ 5.9) → name on disk (≤ 5.8); the rest is the same in both
 _LAYER = re.compile(r"^((?:vit\.)?)layers\.(\d+)\.(attention\.[qkvo]_proj|mlp\.fc[12]|layernorm_\w+)(?=\.|$)")
-_ON_DISK = {
-    "attention.q_proj": "attention.attention.query",
-    "attention.k_proj": "attention.attention.key",
-    "attention.v_proj": "attention.attention.value",
-    "attention.o_proj": "attention.output.dense",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
 
 
 def to_checkpoint_key(name: str) -> str:
     """The name on disk of a live parameter or module (``vit.layers.0.mlp.fc1.weight`` →
     ``vit.encoder.layer.0.intermediate.dense.weight``). Names on disk come back unchanged."""
-    return _LAYER.sub(lambda m: f"{m[1]}encoder.layer.{m[2]}.{_ON_DISK.get(m[3], m[3])}", name)
+    on_disk = RULES["on_disk"]
+    return _LAYER.sub(lambda m: f"{m[1]}encoder.layer.{m[2]}.{on_disk.get(m[3], m[3])}", name)
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,10 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], torch.Tensor]
+
+    def changed(self, shape: tuple[int, ...], change: Callable[[torch.Tensor], torch.Tensor]) -> StoredTensor:
+        """The same, changed when it is read."""
+        return StoredTensor(shape, self.dtype, lambda: change(self.read()))
 
 
 def weights_files(folder: Path, where: object) -> list[Path]:

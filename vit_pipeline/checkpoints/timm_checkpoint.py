@@ -8,7 +8,7 @@ number of heads leaves no trace in the weights, so the architecture's name must 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,23 +27,6 @@ _ARCHITECTURE = re.compile(
 )
 _LAYER_NORM_EPS = 1e-6  # timm's; transformers' ViT has 1e-12, and its logits then differ by 3e-6
 _BLOCK = re.compile(r"blocks\.(0|[1-9]\d*)\.(.+)\.(weight|bias)")
-# timm's name → the names on disk in transformers' layout: in blocks.i, and elsewhere
-_IN_BLOCKS = {
-    "norm1": ["layernorm_before"],
-    "attn.qkv": [f"attention.attention.{part}" for part in ("query", "key", "value")],
-    "attn.proj": ["attention.output.dense"],
-    "norm2": ["layernorm_after"],
-    "mlp.fc1": ["intermediate.dense"],
-    "mlp.fc2": ["output.dense"],
-}
-_ELSEWHERE = {
-    "cls_token": "vit.embeddings.cls_token",
-    "pos_embed": "vit.embeddings.position_embeddings",
-    "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",
-    "norm": "vit.layernorm",
-    "head": "classifier",
-}
-_SCALED_BY = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}  # LayerScale (Touvron et al. 2021, eq. 5)
 
 
 def is_timm_config(config: Mapping[str, Any]) -> bool:
@@ -137,56 +120,49 @@ def to_transformers_tensors(
     LayerScale is folded into the linear layer before it; position embeddings without the class token's row
     get one of zeros. Neither changes the result. Raises CheckpointError for parts that ViT does not have.
     """
+    from torch.nn.functional import pad
+
     for name in tensors:
         for part in _RULES["features"]:
             if re.search(part["tensor"], name):
                 raise unsupported(where, part["words"], f"the tensor {name}")
     sizes, _ = read_timm_config(config, where)
+    inside, elsewhere, scaled_by = _RULES["in_blocks"], _RULES["elsewhere"], _RULES["scaled_by"]
     state: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
         stem, _, kind = name.rpartition(".")
         block = _BLOCK.fullmatch(name)
-        if name in _ELSEWHERE:
-            state[_ELSEWHERE[name]] = tensor
-        elif stem in _ELSEWHERE:
-            state[f"{_ELSEWHERE[stem]}.{kind}"] = tensor
-        elif block and block[2] in _IN_BLOCKS:
-            targets = _IN_BLOCKS[block[2]]
-            if sizes["init_values"] and block[2] in _SCALED_BY:
-                gamma = tensors.get(f"blocks.{block[1]}.{_SCALED_BY[block[2]]}")
+        if name in elsewhere:
+            state[elsewhere[name]] = tensor
+        elif stem in elsewhere:
+            state[f"{elsewhere[stem]}.{kind}"] = tensor
+        elif block and block[2] in inside:
+            if sizes["init_values"] and block[2] in scaled_by:
+                gamma = tensors.get(f"blocks.{block[1]}.{scaled_by[block[2]]}")
                 if gamma is None or gamma.shape != tensor.shape[:1]:
                     raise CheckpointError(f"{where}: the weights lack the layer scale of {name}")
-                tensor = StoredTensor(tensor.shape, tensor.dtype, partial(_scaled, tensor.read, gamma.read))
-            parts = len(targets)
-            if tensor.shape[:1] and tensor.shape[0] % parts == 0:  # (3·D, …) → three of (D, …)
-                shape = (tensor.shape[0] // parts, *tensor.shape[1:])
+                tensor = tensor.changed(tensor.shape, partial(_scaled, gamma))
+            targets = inside[block[2]]
+            if tensor.shape and tensor.shape[0] % len(targets) == 0:  # (3·D, …) → three of (D, …)
+                shape = (tensor.shape[0] // len(targets), *tensor.shape[1:])
                 for index, target in enumerate(targets):
-                    read = partial(_part, tensor.read, parts, index)
-                    place = f"vit.encoder.layer.{block[1]}.{target}.{kind}"
-                    state[place] = StoredTensor(shape, tensor.dtype, read)
-        elif not (sizes["init_values"] and name.endswith(tuple(_SCALED_BY.values()))):
+                    part = tensor.changed(shape, partial(_part, index, len(targets)))
+                    state[f"vit.encoder.layer.{block[1]}.{target}.{kind}"] = part
+        elif not (sizes["init_values"] and name.endswith(tuple(scaled_by.values()))):
             state[name] = tensor
     positions = tensors.get("pos_embed")
     if sizes["no_embed_class"] and positions and len(positions.shape) == 3:  # (1, N, D) → (1, 1 + N, D)
         shape = (1, positions.shape[1] + 1, positions.shape[2])
-        read = partial(_with_first_row, positions.read)
-        state[_ELSEWHERE["pos_embed"]] = StoredTensor(shape, positions.dtype, read)
+        state[elsewhere["pos_embed"]] = positions.changed(shape, lambda t: pad(t, (0, 0, 1, 0)))
     return state
 
 
-def _part(read: Callable[[], torch.Tensor], parts: int, index: int) -> torch.Tensor:
-    return read().chunk(parts)[index]
+def _part(index: int, count: int, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.chunk(count)[index]
 
 
-def _scaled(read: Callable[[], torch.Tensor], gamma: Callable[[], torch.Tensor]) -> torch.Tensor:
-    weight = read().float()  # (D, H) or (D,)
-    return weight * gamma().float().reshape(-1, *[1] * (weight.ndim - 1))
-
-
-def _with_first_row(read: Callable[[], torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return torch.nn.functional.pad(read(), (0, 0, 1, 0))
+def _scaled(gamma: StoredTensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight.float() * gamma.read().float().reshape(-1, *[1] * (weight.ndim - 1))  # (D, H) or (D,)
 
 
 def unsupported(where: object, words: str, evidence: str) -> CheckpointError:

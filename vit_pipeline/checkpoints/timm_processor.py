@@ -17,20 +17,13 @@ from PIL import Image
 from transformers import ViTImageProcessorPil
 
 from ..errors import CheckpointError, ImageError
+from .config import RULES
 from .timm_checkpoint import read_timm_config, unsupported
 
 #: by this, a ``preprocessor_config.json`` asks for torchvision's offset; plain transformers ignores it
 CENTER_CROP_OFFSET = {"center_crop_offset": "round"}
 MAX_RESIZED_PIXELS = 150_000_000  # 600 MB in Pillow: an image of one pixel by 2,400 on its way to 224
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # timm's names are Pillow's
-# What timm takes where pretrained_cfg is silent: ImageNet's mean and deviation, as in its constants.
-_DEFAULTS: dict[str, Any] = {
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-    "interpolation": "bicubic",
-    "crop_pct": 0.875,
-    "crop_mode": "center",
-}
 
 
 def to_processor_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
@@ -40,7 +33,9 @@ def to_processor_config(config: Mapping[str, Any], where: object) -> dict[str, A
     CheckpointError for what cannot be expressed; numbers are checked where the processor is made.
     """
     sizes, pretrained = read_timm_config(config, where)
-    settings = {name: pretrained.get(name) or default for name, default in _DEFAULTS.items()}
+    settings = {
+        name: pretrained.get(name) or default for name, default in RULES["timm"]["preprocessing"].items()
+    }
     crop_pct, mode, interpolation = settings["crop_pct"], settings["crop_mode"], settings["interpolation"]
     if mode not in ("center", "squash"):
         raise unsupported(where, f"crop_mode {mode!r}", "only 'center' and 'squash' are")
