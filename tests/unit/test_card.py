@@ -56,12 +56,9 @@ def test_preprocessing_in_words() -> None:
         == "resize to 224×224 (bilinear), mean 0.1 0.2 0.3"
     )
     assert describe_preprocessing({"do_resize": False}) == ""
-    assert (
-        describe_preprocessing(
-            {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16, "image_mean": 0.5}
-        )
-        == "resize short side to 20 (bilinear), centre crop 16×16, mean 0.5"
-    )
+    cropped = {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16, "image_mean": 0.5}
+    words = "resize short side to 20 (bilinear), centre crop 16×16, mean 0.5"
+    assert describe_preprocessing(cropped) == words
 
 
 def test_a_card_says_what_is_not_known(run: Run) -> None:

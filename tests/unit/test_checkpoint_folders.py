@@ -7,6 +7,8 @@ import json
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -514,3 +516,55 @@ def test_rejected_for_a_true_reason(
     assert str(folder) in str(caught.value)
     assert len(str(caught.value)) < 400
     assert not (tmp_path / "exploited").exists()
+
+
+# --- what a hostile folder may cost ---------------------------------------------------------------------
+
+COSTS = """
+import resource, sys, time
+from vit_pipeline import loading
+from vit_pipeline.errors import CheckpointError
+loading.load(sys.argv[1], device="cpu")
+for folder in sys.argv[2:]:
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    try:
+        loading.load(folder, device="cpu")
+    except CheckpointError:
+        seconds = time.process_time() - start
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        assert seconds < 2 and grown < 300, (folder, seconds, grown)
+    else:
+        raise AssertionError(folder)
+"""
+COSTLY: dict[str, Change] = {
+    "3000 layers": config(num_hidden_layers=3000),
+    "128 wide layers": config(
+        num_hidden_layers=128, hidden_size=16384, intermediate_size=65536, head_dim=16384
+    ),
+    "width": config(hidden_size=16384, num_attention_heads=256),
+    "image": config(image_size=2048, patch_size=16),
+    "classes": config(id2label=None, label2id=None, num_labels=100_000),
+    "shortest edge": preprocessor(size={"shortest_edge": 4096}),
+    "size": preprocessor(size=4096),
+    "largest size": preprocessor(size=1024, do_center_crop=False),
+    "deflated": deflated,
+    "bytearray": REJECTED["bytearray"][0],
+    "old bytearray": REJECTED["old bytearray"][0],
+    "lists": long_pickle,
+    "long config": file("config.json", b" " * 10**8),
+    "deep config": file("config.json", b"[" * 10**7),
+    "deep processor": file("preprocessor_config.json", b'{"a":' * 10**6),
+    "expanded": as_pickle(lambda state: state | {"classifier.weight": torch.zeros(1).expand(10**5, 10**5)}),
+    "header": lambda f: file("model.safetensors", struct.pack("<Q", 2**24) + b"[" * 2**24)(f),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_what_is_rejected_costs_little(original: Path, tmp_path: Path) -> None:
+    for case, change in COSTLY.items():
+        change(Path(shutil.copytree(original, tmp_path / case)))
+    folders = [str(original), *(str(tmp_path / case) for case in COSTLY)]
+    done = subprocess.run(
+        [sys.executable, "-c", COSTS, *folders], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -33,9 +33,7 @@ def to_processor_config(config: Mapping[str, Any], where: object) -> dict[str, A
     CheckpointError for what cannot be expressed; numbers are checked where the processor is made.
     """
     sizes, pretrained = read_timm_config(config, where)
-    settings = {
-        name: pretrained.get(name) or default for name, default in RULES["timm"]["preprocessing"].items()
-    }
+    settings = RULES["timm"]["preprocessing"] | {key: value for key, value in pretrained.items() if value}
     crop_pct, mode, interpolation = settings["crop_pct"], settings["crop_mode"], settings["interpolation"]
     if mode not in ("center", "squash"):
         raise unsupported(where, f"crop_mode {mode!r}", "only 'center' and 'squash' are")
