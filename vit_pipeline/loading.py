@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import hub
-from .checkpoints import folder as checkpoints
+from .checkpoints import open_checkpoint
 from .checkpoints.config import check_config, read_json
+from .checkpoints.folder import read_config
 from .checkpoints.processors import PROCESSOR, quiet_transformers
 from .checkpoints.tensors import weights_files
 from .errors import CheckpointError, DeviceError
@@ -121,7 +122,7 @@ def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -
             raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
         return check_config(raw, name)
     found = locate(name, revision, config_only=True)
-    return checkpoints.read_config(found.folder, found.name)
+    return read_config(found.folder, found.name)
 
 
 def load(
@@ -162,7 +163,7 @@ def load(
         local_files_only=local_files_only,
         token=token,
     )
-    opened = checkpoints.open_checkpoint(found.folder, found.name)
+    opened = open_checkpoint(found.folder, found.name)
     try:
         model = opened.to_model(target, number)
     except (RuntimeError, MemoryError) as error:
@@ -231,7 +232,7 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
     if name not in ("float32", "bfloat16", "float16"):
-        raise DeviceError(f"dtype {name!r} is not one of float32, bfloat16, float16, auto")
+        raise DeviceError(f"dtype {name!r} is not one of float32, bfloat16, auto, or float16 on a GPU")
     if name == "float16" and device.type == "cpu":
         raise DeviceError("dtype float16 is for GPUs; on a CPU use float32, or bfloat16")
     picked: torch.dtype = getattr(torch, name)

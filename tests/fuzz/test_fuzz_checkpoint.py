@@ -28,7 +28,9 @@ fuzz = settings(
 )
 TESTS = Path(__file__).parents[1]
 GOOD = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "config.json").read_text())
-RECIPE = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text())
+PREPROCESSING = json.loads(
+    (TESTS.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text()
+)
 TIMM = json.loads((TESTS / "golden" / "timm_vit_small_mini" / "config.json").read_text())
 WEIGHTS = (TESTS / "golden" / "timm_vit_small_mini" / "model.safetensors").read_bytes()
 
@@ -68,7 +70,7 @@ def test_configs(raw: dict[str, Any]) -> None:
 
 
 @fuzz
-@given(changed(RECIPE))
+@given(changed(PREPROCESSING))
 def test_preprocessing(raw: dict[str, Any]) -> None:
     try:
         processor = processors.make_processor(raw, VIT, "it")

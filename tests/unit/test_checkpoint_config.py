@@ -45,6 +45,7 @@ def test_a_good_config_becomes_a_vit_config_with_labels_in_order() -> None:
         ({"num_hidden_layers": None}, "num_hidden_layers"),
         ({"hidden_size": 10**9}, "hidden_size"),
         ({"hidden_size": "24"}, "hidden_size"),
+        ({"hidden_size": 25}, "3 heads do not divide"),
         ({"intermediate_size": -1}, "intermediate_size"),
         ({"image_size": [224]}, "image_size"),
         ({"image_size": [224, 224, 224]}, "image_size"),

@@ -194,6 +194,14 @@ SAME: dict[str, Change] = {
     "no type": processor_type(None),
     "ViTImageProcessorFast": processor_type("ViTImageProcessorFast", default_to_square=True),
     "DeiTImageProcessor": processor_type("DeiTImageProcessor", crop_size={"height": 16, "width": 16}),
+    "DeiTFeatureExtractor": processor_type(
+        None,
+        feature_extractor_type="DeiTFeatureExtractor",
+        size=20,
+        crop_size=16,
+        do_center_crop=True,
+        resample=3,
+    ),
     "BeitImageProcessor": processor_type("BeitImageProcessor", do_center_crop=False),
     "CLIPImageProcessor": processor_type("CLIPImageProcessor", **CROPPED),
     "BitImageProcessor": processor_type("BitImageProcessor", **CROPPED),
@@ -281,7 +289,9 @@ def test_small_heads(count: int, tmp_path: Path) -> None:
 def test_one_note_says_what_is_ignored(folder: Path) -> None:
     assert loading.load(folder).notes == ()
     several(config(license="x", padding="same"), SAME["pooler"])(folder)
+    config(**{"\x1b[31mred": 1})(folder)
     settings, tensors = loading.load(folder).notes
+    assert settings.isprintable()
     assert "license, padding" in settings
     assert "vit.pooler.dense.weight" in tensors
 
@@ -413,6 +423,7 @@ REJECTED: dict[str, tuple[Change, str]] = {
     "swin": (config(model_type="swin"), "'swin'"),
     "deit": (config(model_type="deit"), "'deit'"),
     "dinov2": (config(model_type="dinov2"), "'dinov2'"),
+    "escapes": (config(model_type="\x1b[31mswin"), "swin"),
     "pruned_heads": (config(pruned_heads={"0": [1]}), "pruned_heads"),
     "is_hybrid": (config(is_hybrid=True), "is_hybrid"),
     "quantization_config": (config(quantization_config={"quant_method": "bitsandbytes"}), "quantised"),
@@ -512,7 +523,7 @@ def test_rejected_for_a_true_reason(
     change(folder)
     with pytest.raises(CheckpointError, match=reason) as caught:
         loading.load(folder, device="cpu")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert str(folder) in str(caught.value)
     assert len(str(caught.value)) < 400
     assert not (tmp_path / "exploited").exists()

@@ -4,12 +4,13 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import change_json, change_tensors, make_checkpoint, with_new_names
-from transformers import ViTForImageClassification
+from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from vit_pipeline import loading
 from vit_pipeline.errors import CheckpointError, DeviceError
@@ -113,6 +114,34 @@ def test_loading_is_silent_and_leaves_logging_as_it_was(
     finally:
         logging.set_verbosity_warning()
     assert capfd.readouterr() == ("", "")
+
+
+def test_where_files_are_looked_for_is_passed_to_the_hub(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def download(repo: str, revision: str | None, **options: object) -> object:
+        asked.append(options)
+        return SimpleNamespace(folder=folder, revision="master")
+
+    monkeypatch.setattr(loading.hub, "download", download)
+    loading.load("acme/vit")
+    loading.load("acme/vit", cache_dir="/cache", local_files_only=True, token="secret", refresh=True)
+    assert asked[0] == {"weights": True}
+    assert asked[1]["cache_dir"] == "/cache"
+    assert asked[1]["local_files_only"] is asked[1]["refresh"] is True
+    assert asked[1]["token"] == "secret"
+
+
+def test_a_pair_from_memory_is_checked(folder: Path) -> None:
+    loaded = loading.load(folder)
+    loading.check_pair(loaded.model, loaded.processor, loaded.labels, "mine")
+    loading.check_pair(loaded.model.vit, loaded.processor, (), "mine")
+    with pytest.raises(CheckpointError, match="mine: 5 outputs but 2 class names"):
+        loading.check_pair(loaded.model, loaded.processor, ("a", "b"), "mine")
+    with pytest.raises(CheckpointError, match="do not fit each other"):
+        loading.check_pair(loaded.model, ViTImageProcessorPil(), loaded.labels, "mine")
 
 
 def test_devices() -> None:

@@ -136,14 +136,14 @@ def test_logits_of_other_architectures_are_timms(case: dict[str, Any], tmp_path:
     assert (logits - torch.tensor(case["logits"])).abs().max() < 1e-5
 
 
-def recipe(size: int, **changes: Any) -> dict[str, Any]:
+def preprocessing(size: int, **changes: Any) -> dict[str, Any]:
     config = timm_config(f"vit_tiny_patch16_{size}")
     return config | {"pretrained_cfg": config["pretrained_cfg"] | changes}
 
 
 @pytest.mark.parametrize("case", REFERENCE["crops"], ids=lambda c: "-".join(map(str, list(c.values())[:5])))
 def test_crops_are_timms(case: dict[str, Any]) -> None:
-    config = recipe(case["size"], **{k: case[k] for k in ("crop_pct", "crop_mode", "interpolation")})
+    config = preprocessing(case["size"], **{k: case[k] for k in ("crop_pct", "crop_mode", "interpolation")})
     pixels = crop(TimmImageProcessor(**to_processor_config(config, "X")), formula_image(*case["image"]))
     newer = int(PIL.__version__.split(".")[0]) >= 13  # its order of the two passes of a resize is another
     expected = case.get("sha256_pillow13", case["sha256"]) if newer else case["sha256"]
@@ -175,7 +175,7 @@ def by_hand(image: Image.Image, size: int, crop_pct: float, mode: str) -> np.nda
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @pytest.mark.parametrize("crop_pct", [0.81, 0.9, 1.0, 1.07])
 def test_crops_of_many_sizes(crop_pct: float, mode: str) -> None:
-    config = recipe(224, crop_pct=crop_pct, crop_mode=mode)
+    config = preprocessing(224, crop_pct=crop_pct, crop_mode=mode)
     processor = TimmImageProcessor(**to_processor_config(config, "X"))
     for width, height in ((225, 301), (226, 233), (227, 511), (228, 228), (40, 31), (7, 5), (3, 41)):
         for image in (formula_image(width, height), formula_image(height, width)):
@@ -194,10 +194,10 @@ def test_all_256_levels_are_normalised_as_by_torch() -> None:
     assert torch.equal(pixels, expected)
 
 
-# --- the recipe -----------------------------------------------------------------------------------------
+# --- the preprocessing -----------------------------------------------------------------------------------------
 
 
-def test_recipe_defaults_are_timms() -> None:
+def test_preprocessing_defaults_are_timms() -> None:
     config = {"architecture": "vit_base_patch16_384", "pretrained_cfg": {}}
     result = to_processor_config(config, "X")
     assert result["size"] == {"shortest_edge": 438}  # floor(384 / 0.875)
@@ -207,12 +207,12 @@ def test_recipe_defaults_are_timms() -> None:
     assert result["image_std"] == [0.229, 0.224, 0.225]
 
 
-def test_recipe_of_the_first_flat_configs_and_of_another_img_size() -> None:
-    flat = recipe(224)["pretrained_cfg"] | {
+def test_preprocessing_of_the_first_flat_configs_and_of_another_img_size() -> None:
+    flat = preprocessing(224)["pretrained_cfg"] | {
         "architecture": "vit_tiny_patch16_224",
         "labels": list("abcdefghij"),
     }
-    assert to_processor_config(flat, "X") == to_processor_config(recipe(224), "X")
+    assert to_processor_config(flat, "X") == to_processor_config(preprocessing(224), "X")
     config = timm_config("vit_tiny_patch16_224", img_size=[160, 160], **SMALL)
     assert to_processor_config(config, "X")["size"] == {"shortest_edge": 177}  # floor(160 / 0.9)
     assert translate(config).image_size == 160
@@ -231,13 +231,13 @@ def test_recipe_of_the_first_flat_configs_and_of_another_img_size() -> None:
         ({"input_size": 224}, "input_size 224"),
     ],
 )
-def test_recipe_rejected(changes: dict[str, Any], words: str) -> None:
+def test_preprocessing_rejected(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
-        make_processor(to_processor_config(recipe(224, **changes), "X"), ViTConfig(), "X")
+        make_processor(to_processor_config(preprocessing(224, **changes), "X"), ViTConfig(), "X")
 
 
 def test_processor_rejects_what_it_cannot_crop() -> None:
-    processor = TimmImageProcessor(**to_processor_config(recipe(224), "X"))
+    processor = TimmImageProcessor(**to_processor_config(preprocessing(224), "X"))
     with pytest.raises(ImageError, match=r"1×100000 .* it would become 248×24,800,000"):
         processor.resize_and_crop(Image.new("RGB", (1, 100_000)))
 

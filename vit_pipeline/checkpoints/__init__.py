@@ -8,3 +8,7 @@
     processors.py        preprocessor_config.json → transformers' image processor, in its Pillow version
     timm_*.py, timm.toml timm's layout → transformers'
 """
+
+from .folder import OpenedCheckpoint, open_checkpoint
+
+__all__ = ["OpenedCheckpoint", "open_checkpoint"]

@@ -104,6 +104,9 @@ def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
             raise invalid(f"has {key} {value!r}; allowed: 0 to 1")
     if config.hidden_act not in ACT2FN:
         raise invalid(f"has hidden_act {config.hidden_act!r}, which transformers does not know")
+    if config.hidden_size % config.num_attention_heads and "head_dim" not in settings:
+        width, heads = config.hidden_size, config.num_attention_heads
+        raise invalid(f"has hidden_size {width}, which {heads} heads do not divide")
     if len(pair(config.image_size)) != 2 or len(pair(config.patch_size)) != 2:
         raise invalid(
             f"has image_size {config.image_size} and patch_size {config.patch_size}: not one or two"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, printable
 from ..hub.cache import CONFIG, PREPROCESSOR
 from . import processors, tensors, timm_checkpoint
 from .config import check_config, ignored_settings, read_json
@@ -67,7 +67,7 @@ def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
         notes.append("a backbone without a classifier: use features, or finetune")
     labels = () if backbone else tuple(config.id2label.values())
     return OpenedCheckpoint(
-        config, processor, labels, tuple(f"{where}: {note}" for note in notes), model, state
+        config, processor, labels, tuple(printable(f"{where}: {note}") for note in notes), model, state
     )
 
 

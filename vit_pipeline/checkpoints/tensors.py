@@ -200,12 +200,14 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
             if content.find(b"\nbytearray\n") >= 0:  # weights_only would allocate as much as it says
                 raise ValueError("it asks for memory that is no tensor's")
         packed = zipfile.is_zipfile(path)  # not so before torch 1.6
-        members = zipfile.ZipFile(path).infolist() if packed else []
-        inflated = sum(member.file_size for member in members) > path.stat().st_size
-        if inflated or any(member.compress_type for member in members):
-            raise ValueError("its parts are compressed, as torch never writes them")
-        if any(m.file_size > MAX_PICKLE_BYTES for m in members if m.filename.endswith(".pkl")):
-            raise ValueError("the list of its tensors is too long")
+        if packed:
+            with zipfile.ZipFile(path) as archive:
+                parts = archive.infolist()
+            size = sum(part.file_size for part in parts)
+            if size > path.stat().st_size or any(part.compress_type for part in parts):
+                raise ValueError("its parts are compressed, as torch never writes them")
+            if any(part.file_size > MAX_PICKLE_BYTES for part in parts if part.filename.endswith(".pkl")):
+                raise ValueError("the list of its tensors is too long")
         with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything
