@@ -194,7 +194,7 @@ def test_all_256_levels_are_normalised_as_by_torch() -> None:
     assert torch.equal(pixels, expected)
 
 
-# --- the preprocessing -----------------------------------------------------------------------------------------
+# --- preprocessing ---------------------------------------------------------------------------------------
 
 
 def test_preprocessing_defaults_are_timms() -> None:

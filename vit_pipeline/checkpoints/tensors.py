@@ -142,7 +142,7 @@ def match(
         if names:
             more = f" and {len(names) - 1} more" if names[1:] else ""
             raise CheckpointError(
-                f"{where}: the weights {problem} {names[0]}{more}: not what config.json says"
+                f"{where}: the weights {problem} {names[0]}{more}: not those of config.json; get both again"
             )
     for name, (_, shape) in expected.items():
         if named[name].dtype not in _FLOATS:
@@ -178,7 +178,9 @@ def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
         if start == b"version ":
             raise CheckpointError(f"{path}: a Git LFS pointer, not the weights; fetch them: git lfs pull")
         if len(start) == 8 and (length := struct.unpack("<Q", start)[0]) > MAX_HEADER_BYTES:
-            raise CheckpointError(f"{path}: not a safetensors file: its header claims {length:,} bytes")
+            raise CheckpointError(
+                f"{path}: not a safetensors file: its header claims {length:,} bytes; download it again"
+            )
         stored: Any = safe_open(path, framework="pt")
         slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
         return {
@@ -211,15 +213,20 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
         with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything
-        reason = printable(str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__, 150)
-        raise CheckpointError(f"{path}: rejected, damaged or holds more than tensors ({reason})") from error
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
+        reason = printable(
+            re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150
+        )  # torch's advice is to trust it
+        raise CheckpointError(
+            f"{path}: rejected, damaged or more than tensors ({reason}); use a copy with {WEIGHTS}"
+        ) from error
     for key in ("state_dict", "model"):  # around the tensors in training checkpoints
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds more than a table of tensors; convert it to safetensors")
     return {
-        str(name): StoredTensor(tuple(tensor.shape), _dtype(tensor), partial(tensor.view, tensor.dtype))
+        str(name): StoredTensor(tuple(tensor.shape), _dtype(tensor), partial(torch.Tensor.detach, tensor))
         for name, tensor in state.items()
     }
 
