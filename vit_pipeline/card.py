@@ -30,7 +30,7 @@ class ModelCard:
     parameters: int
     cost: Cost
     input_shape: tuple[int, ...]  #: (1, 3, H, W)
-    classes: int
+    classes: int  #: 0 for a backbone without a classifier
     preprocessing: str | None  #: read from its files; None when they are not on disk
     published: KnownModel | None
 
@@ -46,6 +46,7 @@ class ModelCard:
         cost, known = self.cost, self.published
         size = f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded"
         height, width = self.input_shape[-2:]
+        classes = f"{self.classes:,}" if self.classes else "no"
         activations = f"{cost.activations / 1e6:.2f} M", f"{cost.activations_timm / 1e6:.2f} M"
         lines = [
             self.name,
@@ -56,7 +57,7 @@ class ModelCard:
             f"  with attention {cost.macs / 1e9:.3f} GMACs, {activations[0]} activations",
             f"  without        {cost.macs_timm / 1e9:.3f} GMACs, {activations[1]} activations"
             " (as timm's cards count)",
-            f"  input          {width}×{height} pixels; {self.classes:,} classes",
+            f"  input          {width}×{height} pixels; {classes} classes",
             *([f"  preprocessing  {self.preprocessing}"] if self.preprocessing else []),
         ]
         if known:
@@ -82,7 +83,9 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     folder = meant.folder
     if meant.repo and (copy := hub.find_cached(meant.repo, meant.revision)):
         folder = copy.folder
-    structure = describe(loading.load_config(name, revision))
+    config = loading.load_config(name, revision)
+    backbone = config.architectures and "ViTForImageClassification" not in config.architectures
+    structure = describe(config)
     assert structure.input_shape is not None
     assert structure.output_shape is not None
     return ModelCard(
@@ -92,7 +95,7 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
         parameters=structure.params,
         cost=structure.cost,
         input_shape=structure.input_shape,
-        classes=structure.output_shape[-1],
+        classes=0 if backbone else structure.output_shape[-1],
         preprocessing=describe_preprocessing(read_preprocessing(folder, str(name)) or {}) if folder else None,
         published=meant.known,
     )

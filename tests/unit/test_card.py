@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Run
 from hub_server import HubServer
+from tiny import change_json, make_checkpoint
 
 from vit_pipeline.card import describe_preprocessing, model_card
 from vit_pipeline.errors import ModelNameError
@@ -59,6 +60,13 @@ def test_preprocessing_in_words() -> None:
     cropped = {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16, "image_mean": 0.5}
     words = "resize short side to 20 (bilinear), centre crop 16×16, mean 0.5"
     assert describe_preprocessing(cropped) == words
+
+
+def test_a_backbone_has_no_classes(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    change_json(tmp_path / "config.json", architectures=["ViTModel"])
+    assert model_card(tmp_path).classes == 0
+    assert "no classes" in str(model_card(tmp_path))
 
 
 def test_a_card_says_what_is_not_known(run: Run) -> None:

@@ -214,9 +214,7 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything
         reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
-        reason = printable(
-            re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150
-        )  # torch's advice is to trust it
+        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150)  # not: how to trust it
         raise CheckpointError(
             f"{path}: rejected, damaged or more than tensors ({reason}); use a copy with {WEIGHTS}"
         ) from error
