@@ -125,7 +125,8 @@ def ignored_settings(raw: Mapping[str, Any], config: ViTConfig) -> list[str]:
 
     known = (config, GenerationConfig())  # older releases wrote the second into every config
     given = {key for key, value in raw.items() if value not in (None, False) and not key.startswith("_")}
-    return sorted(key for key in given - {"torch_dtype"} if not any(hasattr(one, key) for one in known))
+    given -= {"torch_dtype", "attn_implementation"}  # dtype, _attn_implementation
+    return sorted(key for key in given if not any(hasattr(one, key) for one in known))
 
 
 def num_tokens(config: ViTConfig) -> int:
