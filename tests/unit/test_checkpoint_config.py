@@ -109,6 +109,7 @@ def test_what_is_ignored_has_no_list_of_its_own() -> None:
         "_x": 1,
         "dtype": "x",
     }
+    old |= {"attn_implementation": "eager", "torch_dtype": "float16", "function_to_apply": "none"}
     assert ignored_settings(GOOD | old, check_config(GOOD | old, "it")) == []
     new = {"license": "mit", "rotation": 3, "padding": None, "use_mean": False}
     assert ignored_settings(GOOD | new, check_config(GOOD | new, "it")) == ["license", "rotation"]
