@@ -42,6 +42,9 @@ class Options(ReadOptions, total=False):
     refresh: bool
     progress: loading.Progress | None
     expected_sha256: Mapping[str, str] | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    token: str | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ class ViTPipeline:
         """Take objects in memory as they are: your own model, fresh from a fine-tune.
 
         Args:
-            model: a ``ViTForImageClassification`` on its device; it is put into ``eval()`` mode.
+            model: a ``ViTForImageClassification`` on its device, or a ``ViTModel``, which has features only.
+                It is put into ``eval()`` mode.
             processor: its image processor.
             provenance: where they are from.
             notes: what the user should know of them, a line each.
@@ -108,9 +112,12 @@ class ViTPipeline:
         """
         self.model = model.eval()
         self.processor = processor
+        names = sorted(model.config.id2label.items()) if hasattr(model, "classifier") else []
+        self.labels = tuple(str(label) for _, label in names)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
         self.notes = tuple(notes)
-        self.labels = tuple(str(label) for _, label in sorted(model.config.id2label.items()))
+        if provenance is None:
+            loading.check_pair(model, processor, self.labels, self.name)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.reading = reading
@@ -163,7 +170,7 @@ class ViTPipeline:
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → logits (B, C), before softmax."""
         if not self.labels:
-            raise CheckpointError(f"{self.name}: a backbone without a classifier; use features")
+            raise CheckpointError(f"{self.name}: a backbone without a classifier: use features, or finetune")
         logits: torch.Tensor = self.model(self._there(pixel_values)).logits
         return logits
 
