@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 import torch
 
 from . import engine, loading
-from .errors import ArgumentError, CheckpointError, VitPipelineError
+from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .images import read_image, source_name
 from .names import DEFAULT_MODEL
 
@@ -77,7 +77,7 @@ class Prediction:
         return found | {"top": [entry.to_dict() for entry in self.top]}
 
     def __str__(self) -> str:
-        return f"Predicted class: {self.label}"
+        return f"Predicted class: {printable(self.label)}"
 
 
 class ViTPipeline:
