@@ -3,7 +3,7 @@
     python benchmarks/draft.py --model demo              100 photos of 12 megapixels, made of examples/
     python benchmarks/draft.py FOLDER --model demo       photos of your own
 
-The made photos are always the same: crops of the example photos, enlarged, with grain of one pixel: what a reduced size leaves
+The made photos are crops of the example photos, enlarged, with grain of one pixel: what a reduced size leaves
 out is there to be left out.
 """
 

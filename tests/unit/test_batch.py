@@ -80,6 +80,7 @@ def assert_same(results: list[Any], alone: list[Any], atol: float = 1e-6) -> Non
 # Streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
 def test_a_stream_says_what_one_by_one_says(demo: ViTPipeline, folder: Path, batch_size: int) -> None:
     paths = [path for _, path in find_inputs([folder])]
@@ -99,6 +100,7 @@ def test_a_stream_takes_every_kind_of_image(demo: ViTPipeline) -> None:
     assert list(demo.stream([])) == []
 
 
+@pytest.mark.slow
 def test_a_stream_reads_a_little_ahead_and_no_further(demo: ViTPipeline) -> None:
     read = 0
 
@@ -219,6 +221,7 @@ def test_a_model_that_breaks_down_ends_the_run(
 # Folders to files
 
 
+@pytest.mark.slow
 def test_every_file_has_a_record_in_order(demo: ViTPipeline, folder: Path, tmp_path: Path) -> None:
     seen: list[Summary] = []
     summary = classify_folder(folder, tmp_path / "r.jsonl", demo, progress=seen.append, top_k=3)
@@ -290,6 +293,7 @@ def test_a_list_that_cannot_be_read_is_an_error_in_its_place(
     assert "cannot be read: Permission denied" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_a_run_goes_on_where_it_was_stopped(
     demo: ViTPipeline, folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -319,6 +323,7 @@ def test_a_run_goes_on_where_it_was_stopped(
     assert suffix == ".parquet" or output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_run_cut_anywhere_ends_in_the_same_bytes(
     demo: ViTPipeline, half: ViTPipeline, folder: Path, tmp_path: Path, dtype: str
@@ -358,6 +363,7 @@ for path in (output, whole):
 """
 
 
+@pytest.mark.slow
 def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path, spawn: Spawn) -> None:
     whole, output, listed = tmp_path / "whole.jsonl", tmp_path / "r.jsonl", tmp_path / "list.txt"
     listed.write_text("\n".join(path for _, path in find_inputs([folder] * 6)))
@@ -373,6 +379,7 @@ def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path, spawn: Spawn) 
     assert output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_errors_are_read_again(demo: ViTPipeline, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -407,6 +414,7 @@ def test_errors_are_read_again(demo: ViTPipeline, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "r.jsonl"]
 
 
+@pytest.mark.slow
 def test_results_are_not_mixed(demo: ViTPipeline, half: ViTPipeline, tmp_path: Path) -> None:
     output = tmp_path / "r.jsonl"
     classify_folder(PHOTOS, output, demo)
@@ -429,9 +437,10 @@ def test_results_are_not_mixed(demo: ViTPipeline, half: ViTPipeline, tmp_path: P
         with pytest.raises(OutputError, match=r"(was|given now).*inputs have changed"):
             classify_folder(inputs, output, demo)
     assert output.read_bytes() == content
-    assert classify_folder([PHOTOS, PHOTOS], output, demo, batch_size=3).classified == 4
+    assert classify_folder([PHOTOS, PHOTOS], output, demo, batch_size=3).classified == 7
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_a_resume_completes_it(
     demo: ViTPipeline, folder: Path, tmp_path: Path
 ) -> None:
@@ -485,6 +494,7 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "r.jsonl"
     result = run(folder, "-o", output)
@@ -503,6 +513,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert run(folder, "-o", tmp_path / "r.txt").returncode == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_batch_in_hand(
     folder: Path, tmp_path: Path, demo: ViTPipeline, spawn: Spawn
 ) -> None:

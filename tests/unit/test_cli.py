@@ -56,7 +56,7 @@ def test_stdin_and_folders(run: Run) -> None:
     code, out, _ = run("predict", "-", "--json", "--model", "demo", stdin=(PHOTOS / "cat.png").read_bytes())
     assert (code, json.loads(out)["source"], json.loads(out)["label"]) == (0, "<stdin>", "cat")
     code, out, _ = run("predict", PHOTOS, "--json", "--model", "demo")
-    assert (code, len(out.splitlines())) == (0, 4)
+    assert (code, len(out.splitlines())) == (0, 7)
     code, out, err = run("predict", "-", "--model", "demo", stdin=b"")
     assert (code, out) == (1, "")
     assert "error:" in err

@@ -504,6 +504,7 @@ _LARGEST: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("name", _LARGEST)
 def test_memory_of_the_largest_images_stays_below_600_mb(name: str) -> None:

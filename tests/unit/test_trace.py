@@ -50,6 +50,7 @@ def test_agrees_with_the_embedded_model_at_every_layer(demo: ViTPipeline) -> Non
     )
 
 
+@pytest.mark.slow
 def test_agrees_with_a_random_vit_base_at_every_layer() -> None:
     torch.manual_seed(1)
     model = ViTForImageClassification(ViTConfig(num_labels=1000)).eval()
