@@ -142,6 +142,7 @@ def test_what_cannot_be_walked_says_so() -> None:
         describe(nn.Sequential(nn.Conv2d(3, 2, 1)), image=pixels)
 
 
+@pytest.mark.slow
 def test_the_walk_is_printed_folded_and_whole(demo: ViTPipeline) -> None:
     folded = str(describe(demo, image=EXAMPLES / "cat.png"))
     assert "vit.layers.0.attention.q_proj" in folded
