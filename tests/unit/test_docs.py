@@ -70,7 +70,7 @@ def test_the_public_names() -> None:
         "Prediction",
         "ViTPipeline",
         "VitPipelineError",
-        "classify_folder",
+        "classify",
         "describe",
         "predict",
     ]
@@ -78,7 +78,6 @@ def test_the_public_names() -> None:
         assert getattr(vit_pipeline, name).__doc__, name
 
 
-@pytest.mark.xfail(strict=True, reason="engine.py and names.py have yet to land")
 def test_contributings_map_is_the_package() -> None:
     """Each module and package of the top level stands in the map, and nothing else does."""
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where to look")[2]

@@ -641,6 +641,7 @@ _LARGEST: dict[str, tuple[Callable[[], bytes], str, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _LARGEST)
 def test_memory_of_the_largest_images_is_bounded(name: str, tmp_path: Path) -> None:
     make, answer, most = _LARGEST[name]

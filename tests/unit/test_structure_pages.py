@@ -234,6 +234,7 @@ def test_names_of_imagenet_classes() -> None:
     assert sorted(name for name in names if names.count(name) > 1) == ["crane", "crane"]
 
 
+@pytest.mark.slow
 def test_structure_needs_no_more_than_torch_and_transformers() -> None:
     code = (
         "import sys; from vit_pipeline.structure import describe; describe('vit-base').to_html(); "

@@ -37,7 +37,10 @@ from vit_pipeline.errors import CheckpointError, ImageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MINI = GOLDEN / "timm_vit_small_mini"
-PHOTOS = sorted((Path(__file__).parents[2] / "examples").glob("*.[pj][np]g"))
+PHOTOS = [
+    Path(__file__).parents[2] / "examples" / name
+    for name in ("astronaut.png", "cat.png", "coffee.png", "rocket.jpg")
+]
 REFERENCE = json.loads((GOLDEN / "timm_reference.json").read_text(encoding="utf-8"))
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 48}
 
@@ -111,7 +114,6 @@ def crop(processor: Any, image: Image.Image) -> np.ndarray:
 def test_photos_crops_logits_and_features_are_timms() -> None:
     model, processor = load(MINI)
     expected = load_file(MINI / "expected.safetensors")
-    assert [path.stem for path in PHOTOS] == ["astronaut", "cat", "coffee", "rocket"]
     for path in PHOTOS:
         photo = Image.open(path).convert("RGB")
         golden = np.array(Image.open(MINI / f"{path.stem}.crop224.png"))

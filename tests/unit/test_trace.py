@@ -50,6 +50,7 @@ def test_agrees_with_the_embedded_model_at_every_layer(demo: ViTPipeline) -> Non
     )
 
 
+@pytest.mark.slow
 def test_agrees_with_a_random_vit_base_at_every_layer() -> None:
     torch.manual_seed(1)
     model = ViTForImageClassification(ViTConfig(num_labels=1000)).eval()
@@ -148,6 +149,7 @@ def test_what_cannot_be_walked_says_so() -> None:
         describe(nn.Sequential(nn.Conv2d(3, 2, 1)), image=pixels)
 
 
+@pytest.mark.slow
 def test_the_walk_is_printed_folded_and_whole(demo: ViTPipeline) -> None:
     folded = str(describe(demo, image=EXAMPLES / "cat.png"))
     assert "vit.layers.0.attention.q_proj" in folded
