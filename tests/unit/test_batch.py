@@ -578,21 +578,33 @@ def test_ctrl_c_finishes_the_batch_in_hand(folder: Path, tmp_path: Path, demo: V
     assert classify(listed, output, demo).classified == 3
 
 
+HANG = (
+    "import sys, threading, vit_pipeline.pipeline as pipeline\n"
+    "real = pipeline.read_image\n"
+    "pipeline.read_image = lambda source, **o: threading.Event().wait() if '0003' in str(source) "
+    "else real(source, **o)\n"
+    "from vit_pipeline.__main__ import main\nmain()"
+)
+
+
+@pytest.mark.slow
+def test_a_hang_ends_in_an_error_record_and_an_ordinary_exit(tmp_path: Path) -> None:
+    small_images(tmp_path / "images", range(6))
+    arguments = [tmp_path / "images", "-o", tmp_path / "r.jsonl", "-m", "demo", "--time-limit", "1"]
+    line = [sys.executable, "-c", HANG, "classify", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert [number for number, record in enumerate(records(tmp_path / "r.jsonl")) if "error" in record] == [3]
+
+
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     """Also while an image hangs that no time limit ends."""
-    script = (
-        "import sys, threading, vit_pipeline.pipeline as pipeline\n"
-        "real = pipeline.read_image\n"
-        "pipeline.read_image = lambda source, **o: threading.Event().wait() if '0003' in str(source) "
-        "else real(source, **o)\n"
-        "from vit_pipeline.__main__ import main\nmain()"
-    )
     small_images(tmp_path / "images", range(4))
     line = [
         sys.executable,
         "-c",
-        script,
+        HANG,
         "classify",
         str(tmp_path / "images"),
         "-o",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any
@@ -78,6 +79,11 @@ def main() -> None:
     except VitPipelineError as error:
         note(f"error: {error}")
         sys.exit(2 if isinstance(error, ArgumentError) else 1)
+    except SystemExit as end:  # typer ends every command with it
+        if any(thread.name == "prepare" for thread in threading.enumerate()):  # in a decoder that hangs
+            sys.stdout.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

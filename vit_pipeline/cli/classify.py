@@ -75,7 +75,7 @@ def classify(
         note(str(summary))
     if summary.interrupted:
         note(f"interrupted; {output} is complete so far: run the same command again to resume")
-        raise typer.Exit(130)
+        os._exit(130)  # an image may still be in a decoder's hands
     if summary.errors:
         note(f"{summary.errors:,} could not be read; {output} says why; --retry-errors reads them again")
         raise typer.Exit(1)
