@@ -123,7 +123,7 @@ def test_where_files_are_looked_for_is_passed_to_the_hub(
 
     def download(repo: str, revision: str | None, **options: object) -> object:
         asked.append(options)
-        return SimpleNamespace(folder=folder, revision="master")
+        return SimpleNamespace(folder=folder, revision="master", source="ModelScope")
 
     monkeypatch.setattr(loading.hub, "download", download)
     loading.load("acme/vit")

@@ -69,7 +69,8 @@ def open_pipeline(
     if not quiet:
         few = f": {', '.join(pipe.labels)}" if len(pipe.labels) <= 20 else ""
         dtype = str(pipe.dtype).removeprefix("torch.")
-        note(f"{pipe.provenance}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
+        revision = f", revision {pipe.provenance.revision}" if pipe.provenance.revision else ""
+        note(f"{pipe.provenance}{revision}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
         for text in pipe.notes:
             note(text)
     return pipe
