@@ -1,277 +1,244 @@
 """What happens when a visitor does something: functions from the page's inputs to the page's outputs.
 
-They use the public API only, and run on the server's event loop: all that takes time is awaited. Leaves out:
-where inputs and outputs stand (``page``), how outputs look (``html``).
+They use the public API only, and run on the server's event loop: what takes time is awaited. The server keeps
+nothing of a visitor: language, model, last answer and history stand in the page and come with each request.
+Leaves out: where inputs and outputs stand (``page``), how outputs look (``views``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import io
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import gradio as gr
 
-from ..errors import (
-    UnsafeURLError,
-    VitPipelineError,
-)
+from ..errors import ImageError, UnsafeURLError
+from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
-from ..pipeline import Prediction
-from . import html
-from .model_pool import Loaded
-from .problems import explained, for_program, sentence
-from .service import Service
-from .serving import Answer, Busy
-from .sessions import Shown
-from .text import Language, texts
+from ..names import KNOWN_MODELS
+from ..pipeline import ViTPipeline
+from ..structure import ModelStructure, describe
+from .serving import Busy, ModelPool, Places, Worker
+from .views import NoImageError, card, failed, for_program, message, pictured, render, shown, table, words
 
-MAX_FILES = 50
-MAX_TOP_K = 10
+MAX_FILES, MAX_TOP_K, MAX_HISTORY = 50, 10, 30
+#: Images that may wait for somebody else's server, and structures for being drawn.
+MAX_FETCHES, MAX_DRAWINGS = 8, 8
+TABS = ("classify", "model", "structure", "api")
+Data = dict[str, Any]  # an answer; or a file as Gradio sends it: path, orig_name, …
 
 
 class Handlers:
-    """The functions behind one language's page."""
+    """The functions behind the page, and what all its visitors share."""
 
-    def __init__(self, service: Service, lang: Language) -> None:
-        self.service, self.lang = service, lang
-        self.t = texts(lang)
+    def __init__(self, models: ModelPool, worker: Worker) -> None:
+        self.models, self.worker = models, worker
+        self._fetches, self._drawings = Places(MAX_FETCHES), Places(MAX_DRAWINGS)
+        self._two = asyncio.Semaphore(2)  # images decoded for the page at a time: they may be large
 
-    async def visit(self, request: gr.Request) -> tuple[str, str, str, str]:
-        """The page is opened: badge, answer, history and card, as they were before a change of language."""
-        session = self.service.session(request)
-        try:
-            loaded = await self.service.model(session.model)
-        except VitPipelineError:  # it was on disk, and is not any more
-            session.model = ""
-            loaded = self.service.pool.start
-        answer = html.answer(session.last, self.lang) if session.last else html.empty(self.t("no_result"))
-        return (
-            html.badge(loaded, self.lang),
-            answer,
-            html.history(session.history, self.lang),
-            html.card(loaded, self.lang),
-        )
+    async def visit(self, opened: Data) -> tuple[Any, ...]:
+        """The page is opened → what its address says: language, model, tab, number of classes.
+
+        An address loads no model, since anyone can make a visitor follow a link: the page asks.
+        """
+        query = {name: values[-1] for name, values in parse_qs(opened["search"].removeprefix("?")).items()}
+        lang = "zh" if query.get("lang", opened["language"][:2].lower()) == "zh" else "en"
+        tab, number = query.get("tab"), query.get("top_k", "")
+        used = wanted = query.get("model") or self.models.start.name
+        status = ""
+        if self.models.find(wanted) is None:
+            used, tab = self.models.start.name, "model"
+            status = message(lang, "not_loaded", model=wanted, used=used)
+        choice = wanted if wanted in self.models.choices else used
+        top_k = _whole(int(number), MAX_TOP_K) if number.isdecimal() and len(number) < 3 else 5
+        return lang, used, choice, gr.update(selected=tab if tab in TABS else TABS[0]), top_k, status, opened
+
+    def write(
+        self, lang: str, name: str, answer: Data | None, rows: list[Data], past: list[Data], opened: Data
+    ) -> list[str]:
+        """Everything that is written in one language, in the order in which ``page`` lists it."""
+        pipe = self.models.find(name)
+        return [
+            render("header", lang),
+            render("badge", lang, name=name),
+            render("answer" if answer and "problem" not in answer else "failed", lang, answer=answer),
+            table(rows, lang) if rows else "",
+            render("history", lang, entries=past),
+            render("models", lang, names=KNOWN_MODELS),
+            card(pipe, lang) if pipe else message(lang, "not_in_memory", model=name),
+            render("intro", lang),
+            render("api", lang, origin=opened["origin"]),
+        ]
 
     # Classify
 
-    async def classify_file(self, path: str | None, top_k: float, request: gr.Request) -> Any:
-        """An image was chosen → answer, history, empty URL box."""
-        if not path:
-            return gr.skip(), gr.skip(), gr.skip()
-        return *await self._classify(path, top_k, request), ""
+    async def classify_image(self, image: Data | None, *given: Any) -> Any:
+        """An image was chosen → answer and history, each as shown and as data; an empty URL box."""
+        return (*await self.classify(image, "", *given), "") if image else (gr.skip(),) * 5
 
-    async def classify_url(self, url: str, top_k: float, request: gr.Request) -> Any:
-        """A URL was given → answer, history, empty image box."""
-        if not url.strip():
-            return html.message(self.t("no_image")), gr.skip(), gr.skip()
-        return *await self._classify(url.strip(), top_k, request, is_file=False), None
+    async def classify_url(self, url: str, *given: Any) -> Any:
+        """A URL was given → the same, and an empty image box."""
+        return *await self.classify(None, url, *given), None
 
-    async def classify_either(self, path: str | None, url: str, top_k: float, request: gr.Request) -> Any:
-        """The button → answer, history."""
-        if not (source := path or (url or "").strip()):
-            return html.message(self.t("no_image")), gr.skip()
-        return await self._classify(source, top_k, request, is_file=bool(path))
-
-    async def _classify(
-        self, source: str, top_k: float, request: gr.Request, *, is_file: bool = True
-    ) -> tuple[Any, Any]:
-        session = self.service.session(request)
+    async def classify(
+        self, image: Data | None, url: str, lang: str, name: str, top_k: float, past: list[Data]
+    ) -> tuple[Any, ...]:
+        """The button → answer and history, each as shown and as data."""
         try:
-            loaded = await self.service.model(session.model)
-            image, name = _image(source, is_file)
-            answer = await asyncio.wrap_future(
-                self.service.worker.submit(
-                    loaded.pipe, image, name=name, top_k=_whole(top_k, MAX_TOP_K), keep=True
-                )
+            pipe = await self._model(name, lang)
+            file = await self._open(pipe, image, url)
+            again = io.BytesIO(file.getvalue())
+            again.name = file.name
+            found, images = await asyncio.gather(
+                self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K)), self._pictured(pipe, again)
             )
-            shown = await asyncio.to_thread(_shown, loaded, answer)
         except Exception as error:
-            return explained(error, self.lang), gr.skip()
-        session.last, session.seen = shown, (loaded.name, answer.pixel_values)
-        session.history.append(shown)
-        return html.answer(shown, self.lang), html.history(session.history, self.lang)
+            answer = failed(error)
+            return render("failed", lang, answer=answer), answer, gr.skip(), gr.skip()
+        answer = shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
+        kept = ("label", "score", "classes", "source", "model", "tiny", "when")
+        past = [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
+        return render("answer", lang, answer=answer), answer, render("history", lang, entries=past), past
 
-    async def classify_files(self, paths: list[str] | None, request: gr.Request) -> AsyncIterator[str]:
-        """Several files → a table that fills, with a link to its CSV."""
-        if not paths:
-            yield html.message(self.t("no_image"))
-            return
-        loaded = await self.service.model(self.service.session(request).model)
-        rows: list[tuple[str, Prediction | str]] = []
-        note = (
-            html.message(self.t("too_many", limit=MAX_FILES), kind="note") if len(paths) > MAX_FILES else ""
-        )
-        for path in map(Path, paths[:MAX_FILES]):
+    async def _pictured(self, pipe: ViTPipeline, file: io.BytesIO) -> Data:
+        async with self._two:
+            return await asyncio.to_thread(pictured, pipe, file)
+
+    async def classify_files(
+        self, files: list[Data] | None, lang: str, name: str
+    ) -> AsyncIterator[tuple[str, list[Data]]]:
+        """Several files → a table that fills, as shown and as data."""
+        rows: list[Data] = []
+        files = files or []
+        note = message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
+        note = note if files else message(lang, "no_image", "error")
+        try:
+            pipe = await self._model(name, lang)
+            for start in range(0, min(len(files), MAX_FILES), 5):
+                rows += await asyncio.gather(*(self._row(pipe, file) for file in files[start : start + 5]))
+                yield note + table(rows, lang), rows
+        except Exception as error:
+            note = render("failed", lang, answer=failed(error))
+        if not rows:
+            yield note, rows
+
+    async def _row(self, pipe: ViTPipeline, file: Data) -> Data:
+        for _ in range(150):  # one of many images: it steps back for others for up to half a minute
             try:
-                answer = await self._patiently(loaded, path)
-                rows.append((path.name, answer.prediction))
+                return shown(await self.worker.ask(pipe, await self._open(pipe, file, ""), 1), pipe)
             except Exception as error:
-                first, detail = sentence(error, self.lang)
-                rows.append((path.name, detail or first))
-            if len(rows) % 5 == 0 and len(rows) < len(paths):
-                yield html.progress(f"{len(rows)} / {min(len(paths), MAX_FILES)}")
-        yield note + html.table(rows, self.lang)
-
-    async def _patiently(self, loaded: Loaded, path: Path) -> Answer:
-        """One of many images: it steps back for others for up to half a minute."""
-        for _ in range(150):
-            try:
-                return await asyncio.wrap_future(
-                    self.service.worker.submit(loaded.pipe, path, name=path.name, top_k=1)
-                )
-            except Busy:
+                answer = failed(error) | {"source": _name(file)}
+                if not isinstance(error, Busy):
+                    break
                 await asyncio.sleep(0.2)
-        raise Busy("busy: the server had no time for it; try again in a moment")
+        return answer
 
-    def clear_history(self, request: gr.Request) -> str:
+    async def clear_history(self, lang: str) -> tuple[str, list[Data]]:
         """Forget what was classified."""
-        session = self.service.session(request)
-        session.history.clear()
-        return html.history(session.history, self.lang)
+        return render("history", lang, entries=[]), []
+
+    async def _model(self, name: str, lang: str) -> ViTPipeline:
+        """The page's model; the visitor is told if it had to make room for others' and is loaded again."""
+        if self.models.find(name) is None and name in self.models.choices:
+            gr.Info(words(lang)("loading_again", model=name), title=name)
+        return await self.models.get(name)
+
+    async def _open(self, pipe: ViTPipeline, image: Data | None, url: str) -> io.BytesIO:
+        """An upload, or what a URL gives, as an open file with a name: it is read as a stranger's image.
+
+        What a visitor typed is a URL or nothing: never a path on the server.
+        """
+        if image:
+            name = _name(image)
+            try:
+                content = Path(image["path"]).read_bytes()
+            except OSError as error:
+                raise ImageError(f"{name}: the upload is gone; give it again") from error
+        else:
+            name, reading = without_password(url.strip()), pipe.reading
+            if not name:
+                raise NoImageError("no image; give a file as image=handle_file(…), or an address as url=…")
+            if not is_url(url):
+                raise UnsafeURLError(f"{name}: not an address; it must look like https://host/image.jpg")
+            private, proxy = reading.get("allow_private", False), reading.get("proxy")
+            with self._fetches:
+                content = await asyncio.to_thread(fetch, url.strip(), allow_private=private, proxy=proxy)
+        file = io.BytesIO(content)
+        file.name = name  # as messages and predictions call it
+        return file
 
     # Load model
 
-    async def load(self, name: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any, Any]]:
-        """A model was asked for → what is going on, the card, the badge."""
-        session, pool = self.service.session(request), self.service.pool
-        name = (name or "").strip()
-        bar = _Progress()
-        try:
-            pool.check(name)
-            key = "waiting_turn" if pool.busy else "loading"
-            task = asyncio.create_task(self.service.load(name, bar.update))
-            task.add_done_callback(
-                lambda t: t.cancelled() or t.exception()
-            )  # also when nobody waits any more
-            yield html.progress(self.t(key, model=name)), gr.skip(), gr.skip()
-            while not task.done():
-                await asyncio.wait([task], timeout=0.2)
-                if (state := bar.news()) and not task.done():
-                    yield self._progress(*state), gr.skip(), gr.skip()
-            loaded = task.result()
-        except Exception as error:
-            used = session.model or pool.start.name
-            kept = html.message(self.t("kept", model=used), kind="note")
-            yield explained(error, self.lang) + kept, gr.skip(), gr.skip()
-            return
-        session.model = name
-        done = html.message(self.t("loaded", model=name), kind="good")
-        yield done, html.card(loaded, self.lang), html.badge(loaded, self.lang)
+    async def load(
+        self,
+        wanted: str | None,
+        lang: str,
+        name: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio looks for it there
+    ) -> tuple[Any, ...]:
+        """A model was asked for → what came of it, the model in use, its badge, its card."""
+        t, wanted = words(lang), (wanted or "").strip()
+        progress(0, desc=t("waiting_turn" if self.models.places.taken else "loading", model=wanted))
 
-    def _progress(self, file: str, done: int, total: int) -> str:
-        if total and done >= total:
-            return html.progress(self.t("checking"))
-        return html.progress(self.t("downloading", file=file), done, total)
+        def report(file: str, done: int, total: int) -> None:
+            megabytes = (round(done / 1e6, 1), round(total / 1e6, 1))
+            progress(megabytes, desc=t("downloading" if done < total else "checking", file=file), unit="MB")
+
+        try:
+            pipe = await self.models.get(wanted, report)
+        except Exception as error:
+            why = render("failed", lang, answer=failed(error))
+            return why + message(lang, "kept", model=name), gr.skip(), gr.skip(), gr.skip()
+        done = message(lang, "loaded", "good", model=pipe.name)
+        return done, pipe.name, render("badge", lang, name=pipe.name), card(pipe, lang)
 
     # Structure
 
-    async def structure(self, order: str, walk: bool, request: gr.Request) -> str:
-        """The annotated tree of the model in use, with the last image's real shapes if asked for."""
-        session = self.service.session(request)
+    async def structure(
+        self, lang: str, name: str, flow: bool, trace: bool, image: Data | None, url: str
+    ) -> str:
+        """The annotated tree of the model in use, with the page's image traced through it if asked for."""
+        note, source = "", None
         try:
-            loaded = await self.service.model(session.model)
-            made_with, pixel_values = session.seen
-            note = ""
-            if walk and made_with != loaded.name:
-                note = html.message(self.t("walk_info", model=loaded.name), kind="note")
-            image = pixel_values if walk and not note else None
-            order = order if order == "execution" else "module"
-
-            def draw() -> str:
-                from ..structure import describe
-
-                return describe(loaded.pipe, self.lang, image, order=order).to_html(fragment=True)  # type: ignore[arg-type]
-
-            return note + await self.service.draw(draw)
+            pipe = await self._model(name, lang)
+            if trace and not image and not url.strip():
+                note = message(lang, "no_trace")
+            elif trace:
+                source = await self._open(pipe, image, url)
+            found = await self._describe(pipe, lang, source, "execution" if flow else "module")
+            return note + found.to_html(fragment=True)
         except Exception as error:
-            return explained(error, self.lang)
+            return render("failed", lang, answer=failed(error))
 
-    # The API
+    async def _describe(self, pipe: ViTPipeline, lang: Any, source: Any, order: Any) -> ModelStructure:
+        with self._drawings:
+            return await asyncio.to_thread(describe, pipe, lang, source, order=order)
 
-    async def api_classify(self, image: str | None, url: str, top_k: float, model: str) -> dict[str, Any]:
+    # The API: names and defaults of the arguments are part of it
+
+    async def api_classify(
+        self, image: dict[str, Any] | None = None, url: str = "", top_k: int = 5, model: str = ""
+    ) -> dict[str, Any]:
         """Classify one image: a file, or a URL. Returns source, model, label, score, index and top."""
-        if not (source := image or (url or "").strip()):
-            raise gr.Error(self.t("no_image"), print_exception=False)
         try:
-            if model:
-                self.service.pool.check(model)
-            loaded = await self.service.model(model or "")
-            checked, name = _image(source, bool(image))
-            future = self.service.worker.submit(loaded.pipe, checked, name=name, top_k=_whole(top_k))
-            return (await asyncio.wrap_future(future)).prediction.to_dict()
+            pipe = await self.models.get(model)
+            answer = await self.worker.ask(pipe, await self._open(pipe, image, url), _whole(top_k))
+            return answer.prediction.to_dict()
         except Exception as error:
-            raise for_program(error, self.lang) from error
+            raise gr.Error(for_program(error), print_exception=False) from error
 
-    async def api_structure(self, model: str, lang: str, order: str) -> dict[str, Any]:
+    async def api_structure(self, model: str = "", lang: str = "en", order: str = "module") -> dict[str, Any]:
         """The annotated structure of a model, as describe() gives it, and as ``text``."""
         try:
-            if model:
-                self.service.pool.check(model)
-            loaded = await self.service.model(model or "")
-
-            def make() -> dict[str, Any]:
-                from ..structure import describe
-
-                structure = describe(loaded.pipe, lang, order=order)  # type: ignore[arg-type]
-                answer: dict[str, Any] = _for_client(structure.to_dict())
-                return answer | {"text": str(structure)}
-
-            return await self.service.draw(make)
+            found = await self._describe(await self.models.get(model), lang, None, order)
+            return {**_for_client(found.to_dict()), "text": str(found)}
         except Exception as error:
-            raise for_program(error, self.lang) from error
-
-
-class _Progress:
-    """Hands what the loading thread reports to the event loop, the latest only."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._state: tuple[str, int, int] | None = None
-
-    def update(self, file: str, done: int, total: int) -> None:
-        with self._lock:
-            self._state = (file, done, total)
-
-    def news(self) -> tuple[str, int, int] | None:
-        with self._lock:
-            state, self._state = self._state, None
-            return state
-
-
-def _shown(loaded: Loaded, answer: Answer) -> Shown:
-    """An answer with its two images made ready for the page."""
-    assert answer.image is not None
-    assert answer.pixel_values is not None
-    seen = html.seen_image(loaded.pipe, answer.pixel_values)
-    small = answer.image.copy()
-    small.thumbnail((360, 360))
-    patch = loaded.pipe.model.config.patch_size
-    return Shown(
-        answer.prediction,
-        answer.seconds,
-        answer.batch,
-        given=html.data_url(small, "JPEG"),
-        given_size=answer.image.size,
-        seen=html.data_url(seen),
-        seen_size=seen.size,
-        patch=patch if isinstance(patch, int) else 0,
-    )
-
-
-def _image(source: str, is_file: bool) -> tuple[str | Path, str]:
-    """What to read, and its name. What a visitor typed is a URL or nothing: never a path on the server."""
-    if is_url(source):
-        return source, without_password(source)
-    if is_file:
-        return Path(source), Path(source).name
-    raise UnsafeURLError(f"{source}: not an address; it must look like https://host/image.jpg")
-
-
-def _whole(value: float, limit: int = 10**6) -> int:
-    return max(1, min(int(value or 1), limit))
+            raise gr.Error(for_program(error), print_exception=False) from error
 
 
 def _for_client(value: Any) -> Any:
@@ -279,3 +246,12 @@ def _for_client(value: Any) -> Any:
     if isinstance(value, dict):
         return {"module" if key == "path" else key: _for_client(entry) for key, entry in value.items()}
     return [_for_client(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _name(file: Data) -> str:
+    """An upload's name as its visitor knows it."""
+    return str(file.get("orig_name") or Path(file["path"]).name)[:200]
+
+
+def _whole(value: float, limit: int = 10**6) -> int:
+    return max(1, min(int(value or 1), limit))

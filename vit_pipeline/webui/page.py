@@ -1,244 +1,182 @@
-"""The page: what stands where, in one language. Leaves out what happens on a click (``handlers``)."""
+"""The page: what stands where, and which event calls what. Leaves out what happens then (``handlers``).
+
+One ``Blocks``. What a visitor chose stands in components of the page itself, some of them hidden, so that two
+tabs never disagree, and a server that was restarted knows as much as before. Every component with words on it
+is listed with them, and one event says them all in the other language.
+"""
 
 from __future__ import annotations
 
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..fetch.urls import is_url
-from . import html
-from .handlers import MAX_FILES, MAX_TOP_K, Handlers
-from .service import Service
-from .text import Language, texts
+from .handlers import MAX_TOP_K, TABS, Handlers
+from .views import words
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SANS = (
-    "system-ui",
-    "-apple-system",
-    "Segoe UI",
-    "Noto Sans",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "Noto Sans CJK SC",
-)
-MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
-SNIPPET = """\
-from gradio_client import Client, handle_file
-
-client = Client("http://127.0.0.1:7860")
-answer = client.predict(handle_file("cat.png"), api_name="/classify")
-print("Predicted class:", answer["label"], answer["score"])
-
-structure = client.predict(lang="{lang}", api_name="/structure")
-print(structure["text"])
-"""
+PHOTOS = {  # what the embedded model knows of, and what it does not
+    "known": ("airplane.jpg", "parrots.jpg", "boat.jpg", "cat.png"),
+    "unknown": ("coffee.png", "rocket.jpg", "astronaut.png"),
+}
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "preprocess": False}
+#: The browser's part of an event is in ``page.js``; each of these calls a function there.
+_OPENED, _ADDRESS, _SHOW_ANSWER = "() => vp.opened()", "(...state) => vp.address(...state)", "() => vp.show()"
 
 
-def build(service: Service, lang: Language, *, other_page: str, api: bool) -> gr.Blocks:
-    """The whole page.
+class Page:
+    """The components, the words that some of them carry, and the events."""
 
-    Args:
-        other_page: where the page in the other language is.
-        api: whether the named endpoints belong to this one.
-    """
-    t = texts(lang)
-    do = Handlers(service, lang)
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    with gr.Blocks(title=t("title"), analytics_enabled=False, fill_width=False) as page:
-        if api:
-            _endpoints(do)  # first: gradio names the page's own events after their functions
-        with gr.Row(elem_classes="vp-header"):
-            gr.HTML(_header(lang, other_page))
-        badge = gr.HTML(html.badge(service.pool.start, lang), elem_id="badge")
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab(t("tab_classify"), id="classify"):
-                answer, history = _classify_tab(do, private)
-            with gr.Tab(t("tab_model"), id="model"):
-                card = _model_tab(do, service, badge, private)
-            with gr.Tab(t("tab_structure"), id="structure") as tab:
-                _structure_tab(do, tab, private)
-            with gr.Tab(t("tab_api"), id="api"):
-                gr.HTML(_api_help(lang))
-        page.load(do.visit, None, [badge, answer, history, card], **private)
-    page.max_threads = 256  # events at once; the handlers wait on the event loop, not in threads
-    page.state_session_capacity = 100  # each holds a copy of the page's configuration, also for one API call
-    page.queue(default_concurrency_limit=None, max_size=256, api_open=False)
-    return page
-
-
-def _classify_tab(do: Handlers, private: dict[str, Any]) -> tuple[gr.HTML, gr.HTML]:
-    t = do.t
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320):
-            image = _own_decoder(
-                gr.Image(
-                    type="filepath",
-                    image_mode=None,
-                    sources=["upload", "webcam", "clipboard"],
-                    label=t("image"),
-                    placeholder=t("drop_hint"),
-                    buttons=[],
-                    height=300,
-                    elem_id="image",
+    def __init__(self, do: Handlers) -> None:
+        self.do = do
+        self.worded: list[tuple[Any, dict[str, str]]] = []
+        with gr.Blocks(title="ViT pipeline", analytics_enabled=False, fill_width=False) as self.blocks:
+            gr.api(do.api_classify, api_name="classify")
+            gr.api(do.api_structure, api_name="structure")
+            hidden = partial(gr.JSON, visible=False)  # what the browser keeps
+            self.opened, self.shown, self.rows, self.past = hidden(), hidden(), hidden([]), hidden([])
+            self.model = gr.Textbox(do.models.start.name, visible=False)
+            with gr.Row(elem_classes="vp-header"):
+                self.header = gr.HTML()
+                choices = [("English", "en"), ("中文", "zh")]
+                self.lang = gr.Radio(
+                    choices, value="en", show_label=False, container=False, elem_id="language"
                 )
-            )
-            url = gr.Textbox(
-                label=t("url_label"),
-                placeholder=t("url_placeholder"),
-                submit_btn=True,
-                max_length=8000,
-                elem_id="url",
-            )
-            photos = sorted(str(p) for p in EXAMPLES.glob("*.*") if p.suffix in (".png", ".jpg"))
-            if photos:
-                gr.Examples(photos, image, label=t("examples"), elem_id="examples", api_visibility="private")
-            top_k = gr.Slider(1, MAX_TOP_K, value=5, step=1, label=t("top_k"), elem_id="top-k", buttons=[])
-            button = gr.Button(t("classify"), variant="primary", elem_id="classify-button")
-        with gr.Column(scale=6, min_width=320):
-            answer = gr.HTML(html.empty(t("no_result")), elem_id="answer")
-    with gr.Accordion(t("several"), open=False, elem_id="several"):
-        files = _own_decoder(
-            gr.File(
-                file_count="multiple",
-                type="filepath",
-                label=t("files", limit=MAX_FILES),
-                height=160,
-                elem_id="files",
-            )
+            self.badge = gr.HTML(elem_id="badge")
+            with gr.Tabs(elem_id="tabs") as self.tabs:
+                for name, part in zip(
+                    TABS, (self.classify, self.load, self.structure, self.api), strict=True
+                ):
+                    with self.put(gr.Tab, f"tab_{name}", id=name) as tab:
+                        part()
+                    tab.select(None, js=f"() => vp.tab('{name}')", api_visibility="private")
+                    if name == "structure":
+                        self.draw_on(tab.select, self.flow.input, self.trace.input)
+            self.language()
+
+    def put(self, kind: Any, says: str | dict[str, str], **options: Any) -> Any:
+        """A component, in English at first; ``says``: what of it carries which text, or its label's."""
+        says = {"label": says} if isinstance(says, str) else says
+        component = kind(**{name: words("en")(key) for name, key in says.items()}, **options)
+        self.worded.append((component, says))
+        return component
+
+    def classify(self) -> None:
+        put = self.put
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                self.image_inputs()
+                self.top_k = put(
+                    gr.Slider, "top_k", minimum=1, maximum=MAX_TOP_K, value=5, step=1, elem_id="top-k"
+                )
+                button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
+            with gr.Column(scale=6, min_width=320):
+                self.answer = gr.HTML(elem_id="answer")
+        with put(gr.Accordion, "several", open=False, elem_id="several"):
+            files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
+            all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
+            self.results = gr.HTML(elem_id="results")
+        with put(gr.Accordion, "history", open=False, elem_id="history"):
+            self.history = gr.HTML()
+            clear = put(gr.Button, {"value": "clear_history"}, size="sm", elem_id="clear-history")
+
+        do, image, url = self.do, self.image, self.url
+        given = [self.lang, self.model, self.top_k, self.past]
+        answered = [self.answer, self.shown, self.history, self.past]
+        options = _QUIET | {"show_progress": "minimal", "show_progress_on": self.answer}
+        for event in (
+            image.change(do.classify_image, [image, *given], [*answered, url], **options),
+            url.submit(do.classify_url, [url, *given], [*answered, image], **options),
+            button.click(do.classify, [image, url, *given], answered, **options),
+        ):
+            event.then(None, js=_SHOW_ANSWER, api_visibility="private")
+        options["show_progress_on"] = self.results
+        several = [files, self.lang, self.model]
+        all_button.click(do.classify_files, several, [self.results, self.rows], **options)
+        clear.click(do.clear_history, self.lang, [self.history, self.past], **_QUIET)
+
+    def image_inputs(self) -> None:
+        self.image = self.put(
+            gr.Image,
+            {"label": "image", "placeholder": "drop_hint"},
+            type="filepath",
+            sources=["upload", "webcam", "clipboard"],
+            buttons=[],
+            height=300,
+            elem_id="image",
         )
-        all_button = gr.Button(t("classify_all"), elem_id="classify-all")
-        results = gr.HTML(elem_id="results")
-        all_button.click(do.classify_files, files, results, **private)
-    with gr.Accordion(t("history"), open=False, elem_id="history"):
-        history = gr.HTML(html.empty(t("history_empty")))
-        clear = gr.Button(t("clear_history"), size="sm", elem_id="clear-history")
-        clear.click(do.clear_history, None, history, **private)
+        says = {"label": "url_label", "placeholder": "url_placeholder"}
+        self.url = self.put(gr.Textbox, says, submit_btn=True, max_length=8000, elem_id="url")
+        for name, photos in PHOTOS.items():
+            if paths := [str(EXAMPLES / photo) for photo in photos if (EXAMPLES / photo).exists()]:
+                shown = gr.Examples(paths, self.image, elem_id=f"examples-{name}", api_visibility="private")
+                self.worded.append((shown.dataset, {"label": f"examples_{name}"}))
 
-    shown = private | {"show_progress": "minimal", "show_progress_on": answer}
-    image.change(do.classify_file, [image, top_k], [answer, history, url], **shown)
-    url.submit(do.classify_url, [url, top_k], [answer, history, image], **shown)
-    button.click(do.classify_either, [image, url, top_k], [answer, history], **shown)
-    return answer, history
+    def load(self) -> None:
+        models = self.do.models
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                says = {"label": "model_choice", "info": "model_info_any" if models.open else "model_info"}
+                names = {"choices": [*models.choices], "allow_custom_value": models.open}
+                self.choice = self.put(
+                    gr.Dropdown, says, value=models.start.name, elem_id="model-choice", **names
+                )
+                button = self.put(gr.Button, {"value": "load"}, variant="primary", elem_id="load-button")
+                self.status = gr.HTML(elem_id="load-status")
+                self.about = gr.HTML()
+            with gr.Column(scale=6, min_width=320):
+                self.card = gr.HTML(elem_id="model-card")
+        given, loaded = [self.choice, self.lang, self.model], [self.status, self.model, self.badge, self.card]
+        options = _QUIET | {"show_progress": "full", "show_progress_on": self.status}
+        self.note_address(button.click(self.do.load, given, loaded, **options).then)
 
+    def structure(self) -> None:
+        self.intro = gr.HTML()
+        with gr.Row(elem_classes="vp-options"):
+            self.flow = self.put(gr.Checkbox, "order_execution", elem_id="order")
+            self.trace = self.put(gr.Checkbox, "trace", elem_id="trace")
+        self.tree = gr.HTML(elem_id="structure", padding=False)
 
-def _model_tab(do: Handlers, service: Service, badge: gr.HTML, private: dict[str, Any]) -> gr.HTML:
-    t, pool = do.t, service.pool
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320):
-            choice = gr.Dropdown(
-                list(pool.choices),
-                value=pool.start.name,
-                label=t("model_choice"),
-                info=t("model_info_any" if pool.open else "model_info"),
-                allow_custom_value=pool.open,
-                elem_id="model-choice",
-            )
-            load = gr.Button(t("load"), variant="primary", elem_id="load-button")
-            status = gr.HTML(elem_id="load-status")
-            gr.HTML(html.about_models(do.lang))
-        with gr.Column(scale=6, min_width=320):
-            card = gr.HTML(html.card(pool.start, do.lang), elem_id="model-card")
-    load.click(do.load, choice, [status, card, badge], **private)
-    return card
+    def draw_on(self, *events: Any) -> None:
+        """Draw the structure whenever one of these happens."""
+        given = [self.lang, self.model, self.flow, self.trace, self.image, self.url]
+        for event in events:
+            event(self.do.structure, given, self.tree, **_QUIET | {"show_progress": "minimal"})
 
+    def api(self) -> None:
+        self.snippet = gr.HTML()
 
-def _structure_tab(do: Handlers, tab: gr.Tab, private: dict[str, Any]) -> None:
-    t = do.t
-    gr.HTML(f'<p class="vp-note">{t("structure_intro")}</p>')
-    with gr.Row(elem_classes="vp-options"):
-        orders = [(t("order_module"), "module"), (t("order_execution"), "execution")]
-        order = gr.Radio(orders, value="module", label=t("order"), elem_id="order")
-        walk = gr.Checkbox(label=t("walk"), elem_id="walk")
-    tree = gr.HTML(html.progress(t("structure_wait")), elem_id="structure", padding=False)
-    for event in (tab.select, order.input, walk.input):
-        event(do.structure, [order, walk], tree, **private)
+    def note_address(self, event: Any) -> None:
+        """Write into the address what has changed."""
+        event(None, [self.lang, self.model, self.top_k], js=_ADDRESS, api_visibility="private")
 
+    def language(self) -> None:
+        """The page is opened, or another language is chosen."""
+        chosen = [self.lang, self.model, self.choice, self.tabs, self.top_k, self.status]
+        opened = self.blocks.load(self.do.visit, self.opened, [*chosen, self.opened], js=_OPENED, **_QUIET)
+        given = [self.lang, self.model, self.shown, self.rows, self.past, self.opened]
+        written = [self.header, self.badge, self.answer, self.results, self.history, self.about, self.card]
+        written = [*(component for component, _ in self.worded), *written, self.intro, self.snippet]
 
-def _endpoints(do: Handlers) -> None:
-    """The two functions that a program may call."""
-    with gr.Row(visible=False):
-        image = _own_decoder(gr.Image(type="filepath", image_mode=None, label="image"))
-        url = gr.Textbox(label="url", value="")
-        top_k = gr.Number(label="top_k", value=5, precision=0, minimum=1)
-        model = gr.Textbox(label="model", value="")
-        lang = gr.Radio(["en", "zh"], label="lang", value="en")
-        order = gr.Radio(["module", "execution"], label="order", value="module")
-        result = gr.JSON(label="result")
-        classify, structure = gr.Button(), gr.Button()
-    classify.click(do.api_classify, [image, url, top_k, model], result, api_name="classify")
-    structure.click(do.api_structure, [model, lang, order], result, api_name="structure")
+        async def write(lang: str, *given: Any) -> list[Any]:
+            t = words(lang)
+            said = [gr.update(**{name: t(key) for name, key in says.items()}) for _, says in self.worded]
+            return [*said, *self.do.write(lang, *given)]
 
-
-def _own_decoder(component: Any) -> Any:
-    """Hand over an upload's path, and a URL, as they are.
-
-    Gradio's own code would open the file with any decoder there is, and fetch the URL without limits.
-    """
-    to_cache = component.async_move_resource_to_block_cache
-
-    async def move(path: str | None) -> str | None:
-        moved: str | None = path if is_url(path) else await to_cache(_checked(path))
-        return moved
-
-    def preprocess(payload: Any) -> Any:
-        if payload is None:
-            return None
-        paths = [_checked(item.path) for item in getattr(payload, "root", [payload])]
-        return paths if hasattr(payload, "root") else paths[0]
-
-    component.async_move_resource_to_block_cache, component.preprocess = move, preprocess
-    return component
+        for event in (opened.then, self.lang.input):
+            self.note_address(event(write, given, written, **_QUIET).then)
+        self.note_address(self.top_k.release)
+        self.draw_on(self.lang.input)
 
 
-def _checked(path: str | None) -> str:
-    """A URL, or the path of a file that was uploaded here."""
-    if is_url(path):
-        return str(path)
-    if path is None or not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
-        raise gr.Error("not an uploaded file", print_exception=False)
-    return path
-
-
-def _header(lang: Language, other_page: str) -> str:
-    t = texts(lang)
-    other = "zh-CN" if lang == "en" else "en"
-    return (
-        f"<header><div><h1>{t('title')}</h1><p>{t('tagline')}</p></div>"
-        f'<a id="language" class="vp-button" href="{other_page}" hreflang="{other}" lang="{other}" '
-        f'title="{t("switch_language")}">{t("other_language")}</a></header>'
+def build(do: Handlers) -> gr.Blocks:
+    """The whole page, and the two functions for programs."""
+    blocks = Page(do).blocks
+    blocks.max_threads = 256  # events at once; the handlers wait on the event loop, not in threads
+    blocks.state_session_capacity = (
+        100  # each holds a copy of the page's configuration, also for one API call
     )
-
-
-def _api_help(lang: Language) -> str:
-    t = texts(lang)
-    return (
-        f'<div class="vp-prose"><p>{t("api_intro")}</p>'
-        f'<pre class="vp-code" tabindex="0"><code>{escape(SNIPPET.format(lang=lang))}</code></pre>'
-        f"<p>{t('api_install')}</p><p>{t('api_health')}</p></div>"
-    )
-
-
-def theme() -> gr.themes.Base:
-    """Fonts of the visitor's own machine: the page asks nobody else for anything."""
-    base = gr.themes.Default(
-        primary_hue="teal",
-        secondary_hue="teal",
-        neutral_hue="slate",
-        font=SANS,
-        font_mono=MONO,
-        radius_size="md",
-    )
-    # white on the hue's middle tone is hard to read
-    return base.set(
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-        body_text_color_subdued="#586579",
-        body_text_color_subdued_dark="#9aa8bd",
-        block_info_text_color="#586579",
-        block_info_text_color_dark="#9aa8bd",
-    )
+    blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
+    return blocks

@@ -1,201 +1,168 @@
-"""Many requests, one model call at a time: read and preprocess beside it, small batches, a bounded queue.
+"""What visitors share: the models in memory, and one model call at a time, with a bounded queue before it.
 
-A request is refused at once when too many wait; every other one gets an answer or an error. Leaves out: who
-asks (``page``), which models there are (``model_pool``).
+A request for which there is no place is rejected at once. Leaves out: who asks (``handlers``).
 """
 
 from __future__ import annotations
 
-import io
-import os
-import queue
+import asyncio
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import IO, Any
 
-from ..errors import ImageError, VitPipelineError
-from ..fetch.urls import is_url
+from ..errors import ModelNameError, VitPipelineError
+from ..names import KNOWN_MODELS
+from ..pipeline import Prediction, ViTPipeline
 
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-
-    from ..pipeline import Prediction, ViTPipeline
-
-MAX_WAITING = 32
-#: URLs wait for somebody else's server; they must not take the places of images that are at hand.
-MAX_WAITING_URLS = 8
-MAX_BATCH = 8
+Progress = Callable[[str, int, int], None]
+MAX_WAITING, MAX_BATCH = 32, 8
+MODELS_KEPT, MAX_LOADS = 3, 8
 
 
 class Busy(VitPipelineError):
     """Too many requests wait already; try again in a moment."""
 
 
+class Places:
+    """So many may wait or be in work: ``with places: …`` takes one, or raises Busy at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.taken = limit, 0
+
+    def __enter__(self) -> None:
+        if self.taken >= self.limit:
+            raise Busy(f"busy: {self.taken} requests are waiting already; try again in a moment")
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.taken -= 1
+
+
 @dataclass(frozen=True)
 class Answer:
-    """A prediction and what led to it."""
+    """A prediction, the seconds that it waited and took, and how many images were computed together."""
 
     prediction: Prediction
-    image: Image.Image | None  #: upright, RGB, as read; None unless asked for
-    pixel_values: torch.Tensor | None  #: (1, 3, H, W) as the model saw it; None unless asked for
-    seconds: dict[str, float]  #: read, preprocess, forward, postprocess; the last two for the whole batch
-    batch: int  #: images in the same forward pass
+    waited: float
+    took: float
+    together: int
 
 
 @dataclass
 class _Job:
     pipe: ViTPipeline
-    source: str | Path
-    name: str
+    source: IO[bytes]
     top_k: int
-    keep: bool
-    future: Future[Answer]
-    image: Any = None
-    pixel_values: Any = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    answer: asyncio.Future[Answer]
+    since: float
 
 
 class Worker:
-    """One thread that runs models, and a few that read images for it.
+    """Calls pipelines in a thread, one after the other, each with what waits for it. For one event loop.
 
     Args:
-        max_waiting: images that may wait; one more raises Busy.
-        max_batch: images in one forward pass. Only what waits already is put together: nobody waits for a
-            batch to fill.
+        max_waiting: images that may wait or be in work.
+        max_batch: images in one call. Nobody waits for a batch to fill.
     """
 
     def __init__(self, max_waiting: int = MAX_WAITING, max_batch: int = MAX_BATCH) -> None:
-        self.limits = {False: max_waiting, True: min(max_waiting, MAX_WAITING_URLS)}
-        self.max_batch = max_batch
-        self._unfinished = {False: 0, True: 0}
-        self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(2, "vit-read")
-        self._fetchers = ThreadPoolExecutor(MAX_WAITING_URLS, "vit-fetch")
-        self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="vit-model", daemon=True)
-        self._thread.start()
+        self.places, self.max_batch = Places(max_waiting), max_batch
+        self._jobs: deque[_Job] = deque()
+        self._task: asyncio.Task[None] | None = None
 
-    def submit(
-        self, pipe: ViTPipeline, source: str | Path, *, name: str = "", top_k: int = 5, keep: bool = False
-    ) -> Future[Answer]:
-        """Queue one image. Raises Busy at once when too many wait.
+    async def ask(self, pipe: ViTPipeline, source: IO[bytes], top_k: int = 5) -> Answer:
+        """One image's answer, from an open file, whose name the prediction carries.
 
-        Args:
-            source: a URL, or the path of an uploaded file.
-            name: the image's name in the prediction and in messages.
-            keep: keep the image and its pixel values in the answer.
+        Raises Busy at once, and what calling the pipeline raises.
         """
-        remote = is_url(source)
-        with self._lock:
-            if self._unfinished[remote] >= self.limits[remote]:
-                raise Busy(f"busy: {self.limits[remote]} images are waiting already; try again in a moment")
-            self._unfinished[remote] += 1
-        job = _Job(pipe, source, name, top_k, keep, Future())
-        job.future.add_done_callback(lambda _: self._finished(remote))
-        (self._fetchers if remote else self._readers).submit(self._prepare, job)
-        return job.future
+        with self.places:
+            job = _Job(pipe, source, top_k, asyncio.get_running_loop().create_future(), time.perf_counter())
+            self._jobs.append(job)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._work())
+            return await job.answer
 
-    @property
-    def unfinished(self) -> int:
-        """Images that wait or are in work."""
-        with self._lock:
-            return sum(self._unfinished.values())
-
-    def close(self) -> None:
-        """End the threads; what waits is given up."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._fetchers.shutdown(wait=False, cancel_futures=True)
-        self._ready.put(None)
-
-    def _finished(self, remote: bool) -> None:
-        with self._lock:
-            self._unfinished[remote] -= 1
-
-    def _prepare(self, job: _Job) -> None:
-        try:
-            start = time.perf_counter()
-            image = _read(job)
-            read = time.perf_counter()
-            job.pixel_values = job.pipe.preprocess(image)  # (1, 3, H, W)
-            job.seconds = {"read": read - start, "preprocess": time.perf_counter() - read}
-            job.image = image if job.keep else None
-        except BaseException as error:
-            job.future.set_exception(error)
-        else:
-            self._ready.put(job)
-
-    def _run(self) -> None:
-        left: _Job | None = None
-        while True:
-            job = left or self._ready.get()
-            if job is None:
-                return
-            batch, left = [job], None
-            while len(batch) < self.max_batch and left is None:
-                try:
-                    other = self._ready.get_nowait()
-                except queue.Empty:
-                    break
-                if other is None:
-                    return
-                if other.pipe is job.pipe:
-                    batch.append(other)
+    async def _work(self) -> None:
+        while self._jobs:
+            batch = [self._jobs.popleft()]
+            while self._jobs and len(batch) < self.max_batch and self._jobs[0].pipe is batch[0].pipe:
+                batch.append(self._jobs.popleft())
+            began = time.perf_counter()
+            try:
+                results = await asyncio.to_thread(_call, batch)
+            except Exception as error:
+                results = [error] * len(batch)
+            took = time.perf_counter() - began
+            for job, result in zip(batch, results, strict=True):
+                if job.answer.done():  # whoever asked has gone
+                    continue
+                if isinstance(result, Exception):
+                    job.answer.set_exception(result)
                 else:
-                    left = other  # another model's image: it starts the next batch
-            self._answer(batch)
-
-    def _answer(self, batch: list[_Job]) -> None:
-        import torch
-
-        pipe = batch[0].pipe
-        try:
-            start = time.perf_counter()
-            logits = pipe.forward(torch.cat([job.pixel_values for job in batch]))  # (B, C)
-            logits = logits.cpu()
-            forward = time.perf_counter()
-            top_k = max(job.top_k for job in batch)
-            predictions = pipe.postprocess(logits, top_k, [job.name for job in batch])
-            end = time.perf_counter()
-        except BaseException as error:
-            for job in batch:
-                job.future.set_exception(error)
-            return
-        for job, prediction in zip(batch, predictions, strict=True):
-            seconds = job.seconds | {"forward": forward - start, "postprocess": end - forward}
-            job.future.set_result(
-                Answer(
-                    replace(prediction, top=prediction.top[: job.top_k]),
-                    job.image,
-                    job.pixel_values if job.keep else None,
-                    seconds,
-                    len(batch),
-                )
-            )
+                    prediction = replace(result, source=job.source.name, top=result.top[: job.top_k])
+                    job.answer.set_result(Answer(prediction, began - job.since, took, len(batch)))
 
 
-def _read(job: _Job) -> Image.Image:
-    """An upload is read as a stranger's image: what is for local files only is not allowed."""
-    if isinstance(job.source, str):
-        return job.pipe.read(job.source)
-    try:
-        with io.FileIO(job.source) as file:
-            file.name = job.name  # as messages call it
-            return job.pipe.read(file)
-    except FileNotFoundError as error:
-        raise ImageError(f"{job.name}: the upload is gone; give it again") from error
+def _call(batch: list[_Job]) -> list[Prediction | Exception]:
+    top_k = max(job.top_k for job in batch)
+    return [*batch[0].pipe([job.source for job in batch], top_k, len(batch), on_error="return")]
 
 
-def spare_one_core() -> int:
-    """Let torch use all cores but one, so that the server itself always has one; returns how many.
+class ModelPool:
+    """Loads the models that a server's owner allows, one at a time, and keeps the last few.
 
-    Must be called before torch is imported. A user's own OMP_NUM_THREADS is left alone.
+    Every page names its model with each request: loading one takes no other visitor's away, nor breaks a
+    request in flight, and one that was unloaded meanwhile is loaded again.
+
+    Args:
+        start: the model to begin with; always kept, always allowed.
+        allowed: names and folders besides the short names; ``any`` allows everything.
+        progress: told of the download of ``start``.
+        options: as for ``ViTPipeline.from_pretrained``.
+
+    Raises what ``ViTPipeline.from_pretrained`` raises for ``start``.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1))).split(",")[0])
 
+    def __init__(
+        self, start: str, allowed: Collection[str] = (), progress: Progress | None = None, **options: Any
+    ) -> None:
+        self.open = "any" in allowed
+        self.choices = tuple(dict.fromkeys([*KNOWN_MODELS, start, *(n for n in allowed if n != "any")]))
+        self.places = Places(MAX_LOADS)
+        self._options = options
+        self._turn = threading.Lock()  # held while a model is being loaded
+        self._kept: dict[str, ViTPipeline] = {}  # the one that was not used for longest first
+        self.start = ViTPipeline.from_pretrained(start, progress=progress, **options)
 
-__all__ = ["Answer", "Busy", "Worker", "spare_one_core"]
+    def find(self, name: str) -> ViTPipeline | None:
+        """The model, if it is in memory; the one that the server started with for an empty name."""
+        if name in ("", self.start.name):
+            return self.start
+        if found := self._kept.pop(name, None):
+            self._kept[name] = found
+        return found
+
+    async def get(self, name: str, progress: Progress | None = None) -> ViTPipeline:
+        """The model, loaded if it is not in memory, after those that wait already.
+
+        Raises Busy, ModelNameError where the owner does not allow it, and what loading it raises.
+        """
+        if found := self.find(name):
+            return found
+        if not self.open and name not in self.choices:
+            allowed = ", ".join(self.choices)
+            raise ModelNameError(f"{name}: not allowed on this server, whose owner allows {allowed}")
+        with self.places:
+            return await asyncio.to_thread(self._find_or_load, name, progress)
+
+    def _find_or_load(self, name: str, progress: Progress | None) -> ViTPipeline:
+        with self._turn:
+            if (loaded := self.find(name)) is None:
+                loaded = ViTPipeline.from_pretrained(name, progress=progress, **self._options)
+                self._kept[name] = loaded
+                for unused in [*self._kept][: 1 - MODELS_KEPT]:  # one more is the first, which stays
+                    del self._kept[unused]
+            return loaded

@@ -1,0 +1,164 @@
+"""What the page says and shows: sentences in two languages, HTML from templates, images, errors, CSV.
+
+Everything that is not from ``text.toml`` is escaped by jinja2: class names and file names are other people's.
+Leaves out: colours and sizes (``page.css``), which piece stands where (``page``).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+import tempfile
+import tomllib
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from .. import errors
+from ..batch.tables import write_rows
+from ..pipeline import ViTPipeline
+from .serving import Answer, Busy
+
+HERE = Path(__file__).parent
+#: Each sentence's English and Chinese.
+TEXTS: dict[str, tuple[str, str]] = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
+#: A model of so few classes must name one of them, whatever it is shown: each probability says so.
+FEW = 100
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+
+
+class NoImageError(errors.ImageError):
+    """Nothing was given to classify."""
+
+
+_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
+    (Busy, "busy"),
+    (NoImageError, "no_image"),
+    (errors.UnsafeURLError, "bad_url"),
+    (errors.FetchError, "bad_fetch"),
+    (errors.ImageError, "bad_image"),
+    (errors.ModelNameError, "bad_name"),
+    (errors.DownloadError, "bad_download"),
+    (errors.CheckpointError, "bad_checkpoint"),
+    (errors.DeviceError, "bad_device"),
+    (errors.VitPipelineError, "bad_other"),
+)
+
+
+def words(lang: str) -> Callable[..., str]:
+    """The look-up for one language: ``t = words("zh"); t("too_many", limit=50)``."""
+
+    def t(key: str, **values: object) -> str:
+        text = TEXTS[key][lang == "zh"]
+        return text.format(**values) if values else text
+
+    return t
+
+
+def render(template: str, lang: str, **values: Any) -> str:
+    """A piece of the page, from ``templates``."""
+    t = words(lang)
+    page = _TEMPLATES.get_template(f"{template}.html")
+    return page.render(t=t, lang=lang, probability=partial(probability, t), **values)
+
+
+def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
+    """A sentence for the visitor, read out by screen readers."""
+    return render("message", lang, kind=kind, text=words(lang)(key, **values))
+
+
+def probability(t: Callable[..., str], score: float, classes: int) -> str:
+    """``75.3%``, and among how few classes; what is not quite nothing, or not quite everything, says so."""
+    text = f"{score:.1%}"
+    if 0 < score < 0.001 or 0.999 < score < 1:
+        text = "<0.1%" if score < 0.5 else ">99.9%"
+    return t("among", percent=text, count=classes) if classes <= FEW else text
+
+
+def failed(error: Exception) -> dict[str, str]:
+    """What went wrong, as plain data: which sentence, and the library's own line without its advice, which is
+    for programs. What nobody foresaw is printed for the server's owner.
+    """
+    key = next((key for kind, key in _PROBLEMS if isinstance(error, kind)), "internal")
+    if key == "internal":
+        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+    silent = key in ("busy", "no_image", "internal")
+    return {"problem": key, "detail": "" if silent else _line(error).partition("; ")[0]}
+
+
+def for_program(error: Exception) -> str:
+    """The same for a program, in one line, with the advice."""
+    key = failed(error)["problem"]
+    return words("en")(key) + ("" if key in ("busy", "internal") else f" {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """The library's own line, which calls an open file ``<file NAME>``."""
+    return re.sub(r"<file (.*?)>:", r"\1:", str(error))
+
+
+def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
+    """An answer as plain data, which the browser keeps, and the templates show in either language."""
+    seconds = {"waited": round(answer.waited, 4), "took": round(answer.took, 4)}
+    counts = {"classes": len(pipe.labels), "together": answer.together}
+    return answer.prediction.to_dict() | seconds | counts
+
+
+def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
+    """The image as given and as the model sees it, small enough for the page. Raises ImageError."""
+    image = pipe.read(source)
+    seen = seen_image(pipe, pipe.preprocess(image))
+    found = {"given_size": image.size, "seen": data_url(seen), "seen_size": seen.size}
+    patch = pipe.model.config.patch_size
+    found |= {"patch": patch, "grid": (seen.width // patch, seen.height // patch)}
+    for name, side in (("given", 360), ("tiny", 88)):
+        image.thumbnail((side, side))
+        found[name] = data_url(image, "JPEG")
+    return found
+
+
+def seen_image(pipe: ViTPipeline, pixel_values: torch.Tensor) -> Image.Image:
+    """The model's input, made an image again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
+    pixels, processor = pixel_values[0].float().cpu(), pipe.processor  # (3, H, W)
+    if getattr(processor, "do_normalize", False):
+        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
+        pixels = pixels * std + mean
+    if getattr(processor, "do_rescale", True):
+        pixels = pixels / processor.rescale_factor
+    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def data_url(image: Image.Image, kind: str = "PNG") -> str:
+    """An image as text that stands in the page itself."""
+    out = io.BytesIO()
+    image.save(out, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def table(rows: Sequence[dict[str, Any]], lang: str) -> str:
+    """Many images' answers, with a link that saves them as CSV: the link itself holds the file."""
+    columns = ("source", "label", "score", "index", "model")
+    whys = (row["detail"] or words("en")(row["problem"]) if "problem" in row else None for row in rows)
+    cells = [[*map(row.get, columns), why] for row, why in zip(rows, whys, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "predictions.csv"
+        write_rows(path, [*columns, "error"], cells)
+        saved = base64.b64encode(path.read_bytes()).decode()
+    return render("results", lang, rows=rows, saved=saved)
+
+
+def card(pipe: ViTPipeline, lang: str) -> str:
+    """What a loaded model is: sizes, where it is from, where it runs."""
+    megabytes = sum(path.stat().st_size for path in pipe.provenance.files) / 1e6
+    parameters = sum(p.numel() for p in pipe.model.parameters())
+    return render("card", lang, pipe=pipe, megabytes=megabytes, parameters=parameters)
