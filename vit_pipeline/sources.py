@@ -64,7 +64,7 @@ def _expand(text: str) -> Iterator[tuple[str, Any]]:
         except OSError as error:
             yield name, ImageError(f"{name}: this list cannot be read: {error.strerror or error}")
     elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
-        matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
+        matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]  # noqa: PTH113 (the same)
         if not matches:
             yield name, ImageError(f"{name}: no file matches this glob")
         yield from ((source_name(path), path) for path in matches)

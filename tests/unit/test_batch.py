@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Run
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from vit_pipeline import Prediction, ViTPipeline, pipeline
 from vit_pipeline.batch import Summary, classify
@@ -430,6 +430,19 @@ def test_an_image_that_hangs_is_an_error_record(
     found = records(tmp_path / "r.jsonl")
     assert [number for number, record in enumerate(found) if "error" in record] == [4, 5, 11]
     assert "within 2 s" in found[4]["error"]["message"]
+    forever.set()
+
+
+@pytest.mark.slow
+def test_a_decoder_that_hangs_holds_up_no_other_image(
+    demo: ViTPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_images(tmp_path / "images", range(12))
+    Image.new("RGB", (20, 20)).save(tmp_path / "images" / "0003b.tif")
+    forever = threading.Event()
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", lambda self: forever.wait())
+    summary = classify(tmp_path / "images", tmp_path / "r.jsonl", demo, time_limit=2, threads=2)
+    assert (summary.images, summary.errors) == (13, 1)
     forever.set()
 
 
