@@ -93,12 +93,12 @@ def build_tree(model: nn.Module, borrow: bool = True) -> tuple[Node, Call | None
 
 
 def empty_model(config: Any) -> nn.Module:
-    """The ViT of a config on the meta device: with a classifier, unless the config is that of a backbone."""
+    """The ViT of a config on the meta device: with a classifier, unless its ``architectures`` lack one."""
     import torch
     from transformers import ViTForImageClassification, ViTModel
 
     with torch.device("meta"):
-        if (config.architectures or [""])[0] == "ViTModel":
+        if config.architectures and "ViTForImageClassification" not in config.architectures:
             return ViTModel(config, add_pooling_layer=False).eval()  # type: ignore[no-any-return]
         return ViTForImageClassification(config).eval()  # type: ignore[no-any-return]
 
