@@ -23,9 +23,8 @@ from ..names import DEFAULT_MODEL
 from ..roles import LANGUAGES
 from . import render
 from .measure import Cost
-from .rows import Row, make_rows
+from .rows import Row, Tree, flat
 from .trace import Step, trace
-from .tree import build_tree
 
 Language = Literal["en", "zh"]
 Order = Literal["module", "execution"]
@@ -110,8 +109,8 @@ def describe(
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"depth is {depth!r}; an integer of at least 0 is needed, or None for all")
     name, network, pixel_values, source = _resolve(model, revision, image)
-    root = build_tree(network, order)
-    rows = tuple(make_rows(root, lang, all_layers, math.inf if depth is None else depth))
+    root = Tree(network, lang, order).root
+    rows = tuple(flat(root, all_layers, math.inf if depth is None else depth))
     config = getattr(network, "config", None)
     return ModelStructure(
         name=name,
@@ -120,12 +119,12 @@ def describe(
         order=order,
         library=f"transformers {version('transformers')}",
         settings={key: value for key in _SETTINGS if (value := getattr(config, key, None)) is not None},
-        input_shape=root.in_shape,
-        output_shape=root.out_shape,
+        input_shape=rows[0].in_shape,
+        output_shape=rows[0].out_shape,
         params=rows[0].params_total,
         cost=rows[0].cost_total,
         rows=rows,
-        not_counted=tuple(node.path for node in root.walk() if node.cost is None),
+        not_counted=tuple(node.row.path for node in root.walk() if node.row.cost is None),
         steps=() if pixel_values is None else trace(network, root, pixel_values),
         source=source,
         kernel=getattr(config, "_attn_implementation", None) or "",

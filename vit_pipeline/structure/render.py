@@ -261,43 +261,25 @@ def trace_sheet(structure: ModelStructure) -> Sheet:
     for step in steps:
         differences = ["" if d is None else f"{d:.1e}" for d in (step.difference, step.difference_as_set)]
         norm = "" if step.cls_norm is None else f"{step.cls_norm:.3f}"
-        rows.append([step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences])
+        row = [step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences]
+        rows.append(row[: len(heads)])
     marked = tuple(step.difference is not None for step in steps)
-    rows = [row[: len(heads)] for row in rows]
     return Sheet(heads, rows, tuple(range(2, len(heads))), spare=(2, 3, 4), marked=marked)
 
 
 def structure_view(structure: ModelStructure) -> dict[str, Any]:
     """The values for the templates of a structure."""
-    words = WORDS[structure.lang]
-    missing = [words["not_counted"] + " · ".join(structure.not_counted)] if structure.not_counted else []
-    depths = [row.depth for row in structure.rows]
-    ends = [range(depth - following) for depth, following in zip(depths, [*depths[1:], 0], strict=True)]
-    return {
-        "lang": structure.lang,
-        "words": words,
-        "name": structure.name,
-        "source": structure.source,
+
+    def shares(row: Row) -> dict[str, str]:  # of the model, in percent
+        parts = (row.params_total, structure.params), (row.cost_total.macs, structure.cost.macs)
+        percent = [f"{100 * row.repeat * part / total:.1f}" if part else "" for part, total in parts]
+        return {"params": percent[0], "macs": percent[1]}
+
+    return vars(structure) | {
+        "words": WORDS[structure.lang],
         "title": title(structure),
         "facts": facts(structure),
         "headline": headline(structure),
-        "notes": [*missing, words["sum"], words["convention"], words["source"]],
-        "rows": [
-            {
-                "row": row,
-                "ends": end,
-                "cells": cells(row),
-                "shares": {
-                    "params": _share(row.params_total * row.repeat, structure.params),
-                    "macs": _share(row.cost_total.macs * row.repeat, structure.cost.macs),
-                },
-            }
-            for row, end in zip(structure.rows, ends, strict=True)
-        ],
+        "lines": [(row, cells(row), shares(row)) for row in structure.rows],
         "trace": trace_sheet(structure) if structure.steps else None,
     }
-
-
-def _share(part: int, total: int) -> str:
-    """In percent of the model."""
-    return f"{100 * part / total:.1f}" if part and total else ""
