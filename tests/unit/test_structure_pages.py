@@ -148,6 +148,7 @@ def test_hostile_names_cannot_break_out() -> None:
 
 def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
     entry = json.loads(json.dumps(base.to_dict()))
+    assert entry == base.to_dict()  # plain lists and numbers, no tuples
     assert entry["params"] == 86_567_656
     assert entry["weight_bytes"] == {
         "float32": 346_270_624,
@@ -191,7 +192,7 @@ def test_comparison_shows_both_and_what_differs() -> None:
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "85,798,656" in text
     assert "21,665,664" in text
-    json.dumps(comparison.to_dict())
+    assert json.loads(json.dumps(comparison.to_dict())) == comparison.to_dict()
     assert Page(comparison.to_html()).open == []
 
 

@@ -65,8 +65,9 @@ class ModelStructure(render.Shown):
         return {dtype: self.params * size for dtype, size in BYTES_PER_VALUE.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
-        return asdict(self) | {"weight_bytes": self.weight_bytes}
+        """Everything, as JSON has it. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
+        entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return entry | {"weight_bytes": self.weight_bytes}
 
     def _view(self) -> dict[str, Any]:
         return render.structure_view(self)

@@ -57,7 +57,8 @@ class Comparison(render.Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Both structures and the settings that differ, ready for JSON."""
-        return {"left": self.left.to_dict(), "right": self.right.to_dict(), "settings": self.settings}
+        settings = {name: list(pair) for name, pair in self.settings.items()}
+        return {"left": self.left.to_dict(), "right": self.right.to_dict(), "settings": settings}
 
     def _view(self) -> dict[str, Any]:
         rows = [[name, str(a), str(b)] for name, (a, b) in self.settings.items()]

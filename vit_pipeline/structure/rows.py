@@ -189,10 +189,10 @@ class Tree:
         children: Sequence[Node] = (),
         call: tuple[int, int] | None = None,
     ) -> Node:
-        label = path.rpartition(".")[2] or type(module).__name__
-        kind = "step" if module is None else "module" if isinstance(module, nn.Module) else "parameter"
-        if kind == "step" and role:
-            label = role
+        kind, label = "step", role or ""
+        if module is not None:
+            kind = "module" if isinstance(module, nn.Module) else "parameter"
+            label = path.rpartition(".")[2] or type(module).__name__
         cost = sum((call.cost for call in calls or ()), FREE)
         weighs = kind == "module" and not children and any(True for _ in module.parameters())
         old = older_paths(ROLES[role], path) if role and path else ()

@@ -1,7 +1,7 @@
 """One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
 
-The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Works
-with the parameters of any tree that ``roles`` knows. Leaves out: reading the image (``pipeline``).
+The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Leaves
+out: reading the image (``pipeline``).
 """
 
 from __future__ import annotations
