@@ -82,9 +82,7 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     folder, place = meant.folder, "ModelScope"
     if meant.repo and (copy := hub.find_cached(meant.repo, meant.revision)):
         folder, place = copy.folder, copy.source
-    config = loading.load_config(name, revision)
-    backbone = config.architectures and "ViTForImageClassification" not in config.architectures
-    structure = describe(config)
+    structure = describe(loading.load_config(name, revision))
     assert structure.input_shape is not None
     assert structure.output_shape is not None
     return ModelCard(
@@ -94,7 +92,7 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
         parameters=structure.params,
         cost=structure.cost,
         input_shape=structure.input_shape,
-        classes=0 if backbone else structure.output_shape[-1],
+        classes=0 if structure.class_name == "ViTModel" else structure.output_shape[-1],
         preprocessing=describe_preprocessing(read_preprocessing(folder, str(name)) or {}) if folder else None,
         published=meant.known,
     )

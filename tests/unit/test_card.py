@@ -10,6 +10,7 @@ from tiny import change_json, make_checkpoint
 
 from vit_pipeline.card import describe_preprocessing, model_card
 from vit_pipeline.errors import ModelNameError
+from vit_pipeline.structure import describe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "timm_vit_small_mini"
 
@@ -62,11 +63,20 @@ def test_preprocessing_in_words() -> None:
     assert describe_preprocessing(cropped) == words
 
 
-def test_a_backbone_has_no_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["ViTModel", "ViTMAEForPreTraining"])
+def test_a_backbone_has_no_classes(tmp_path: Path, architecture: str) -> None:
     make_checkpoint(tmp_path)
-    change_json(tmp_path / "config.json", architectures=["ViTModel"])
-    assert model_card(tmp_path).classes == 0
-    assert "no classes" in str(model_card(tmp_path))
+    classifier = model_card(tmp_path)
+    assert classifier.classes > 0
+    width = json.loads((tmp_path / "config.json").read_text())["hidden_size"]
+    change_json(tmp_path / "config.json", architectures=[architecture])
+    card = model_card(tmp_path)
+    assert card.classes == 0
+    assert card.parameters == classifier.parameters - classifier.classes * (width + 1)
+    assert "no classes" in str(card)
+    structure = describe(tmp_path)
+    assert structure.class_name == "ViTModel"
+    assert "classifier" not in {row.role for row in structure.rows}
 
 
 def test_a_card_says_what_is_not_known(run: Run) -> None:

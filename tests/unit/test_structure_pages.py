@@ -148,6 +148,7 @@ def test_hostile_names_cannot_break_out() -> None:
 
 def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
     entry = json.loads(json.dumps(base.to_dict()))
+    assert entry == base.to_dict()  # plain lists and numbers, no tuples
     assert entry["params"] == 86_567_656
     assert entry["weight_bytes"] == {
         "float32": 346_270_624,
@@ -162,9 +163,11 @@ def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
     assert query["tutorial_paths"] == ["vit.encoder.layer.0.attention.attention.query"]
     assert query["checkpoint_key"] == "vit.encoder.layer.0.attention.attention.query"
     assert (query["in_shape"], query["out_shape"]) == ([1, 197, 768], [1, 197, 768])
-    assert (query["params"], query["macs"], query["repeat"]) == (590_592, 197 * 768 * 768, 12)
+    assert (query["params"], query["cost"]["macs"], query["repeat"]) == (590_592, 197 * 768 * 768, 12)
     assert query["equation"] == "Eq. 2"
-    assert sum(row["macs_timm"] * row["repeat"] for row in entry["rows"]) == entry["macs_timm"]
+    assert (
+        sum(row["cost"]["macs_timm"] * row["repeat"] for row in entry["rows"]) == entry["cost"]["macs_timm"]
+    )
 
 
 def test_markdown_has_every_row_and_column(base: ModelStructure) -> None:
@@ -189,7 +192,7 @@ def test_comparison_shows_both_and_what_differs() -> None:
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "85,798,656" in text
     assert "21,665,664" in text
-    json.dumps(comparison.to_dict())
+    assert json.loads(json.dumps(comparison.to_dict())) == comparison.to_dict()
     assert Page(comparison.to_html()).open == []
 
 
@@ -204,12 +207,12 @@ def test_comparison_shows_what_only_one_has() -> None:
     changed.vit.layers[2].dropout.p = 0.5
     changed.vit.add_module("extra", nn.Linear(2, 2))
     comparison = compare(tiny(2), changed, lang="zh")
-    alone = [row for row in comparison.rows if "presence" in row.differs]
+    alone = [row for row in comparison.rows if row.left is None or row.right is None]
     assert any(row.right and row.right.path == "vit.extra" for row in alone)
     layer = sum(parameter.numel() for parameter in changed.vit.layers[0].parameters())
     only = [row.right for row in alone if row.right and row.right.role == "layer"]
     assert {row.params_total for row in only} == {layer}
-    assert all(row.left is None or row.right is None for row in alone)
+    assert all(row.differs for row in alone)
 
 
 # The files that ship

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from transformers import ViTConfig, ViTForImageClassification, ViTModel
 from vit_pipeline.errors import ArgumentError
 from vit_pipeline.pipeline import ViTPipeline
 from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure.measure import hooked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -118,21 +116,6 @@ def test_nothing_is_done_to_the_model() -> None:
     assert model.config._attn_implementation == "sdpa"
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_hooks_are_removed_after_an_exception() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    seen: list[int] = []
-
-    def broken(path: str, module: nn.Module) -> list[Any]:
-        return [module.register_forward_hook(lambda *_: seen.append(len(module._forward_hooks)))]
-
-    with pytest.raises(RuntimeError), hooked(model, broken):
-        model(torch.zeros(1, 3))  # of the wrong width, after the hooks are in place
-    with hooked(model, broken):
-        model(torch.zeros(1, 2))
-    assert seen == [1, 1, 1]
-    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_what_cannot_be_walked_says_so() -> None:

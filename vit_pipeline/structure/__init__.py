@@ -23,9 +23,8 @@ from ..names import DEFAULT_MODEL
 from ..roles import LANGUAGES
 from . import render
 from .measure import Cost
-from .rows import Row, make_rows, total_cost, total_params
-from .trace import Step, attention_kernel, trace
-from .tree import build_tree, empty_model, in_flow_order
+from .rows import Row, Tree, flat
+from .trace import Step, trace
 
 Language = Literal["en", "zh"]
 Order = Literal["module", "execution"]
@@ -55,7 +54,6 @@ class ModelStructure(render.Shown):
     params: int
     cost: Cost
     rows: tuple[Row, ...]
-    hook_order: tuple[str, ...] | None  #: paths in the order in which forward hooks fire; None: not run
     not_counted: tuple[str, ...] = ()  #: modules with weights whose cost is not known
     steps: tuple[Step, ...] = field(default=(), repr=False)  #: the trace of an image, if one was given
     source: str = ""  #: the image's name
@@ -67,11 +65,9 @@ class ModelStructure(render.Shown):
         return {dtype: self.params * size for dtype, size in BYTES_PER_VALUE.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
-        entry = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        del entry["cost"]
-        entry |= asdict(self.cost) | {"weight_bytes": self.weight_bytes}
-        return entry | {key: [part.to_dict() for part in getattr(self, key)] for key in ("rows", "steps")}
+        """Everything, as JSON has it. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
+        entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return entry | {"weight_bytes": self.weight_bytes}
 
     def _view(self) -> dict[str, Any]:
         return render.structure_view(self)
@@ -114,11 +110,9 @@ def describe(
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"depth is {depth!r}; an integer of at least 0 is needed, or None for all")
     name, network, pixel_values, source = _resolve(model, revision, image)
-    root, ran = build_tree(network)
-    steps = trace(network, root, pixel_values) if pixel_values is not None else ()
-    ordered = in_flow_order(root, ran) if order == "execution" else root
+    root = Tree(network, lang, order).root
+    rows = tuple(flat(root, all_layers, math.inf if depth is None else depth))
     config = getattr(network, "config", None)
-    limit = math.inf if depth is None else depth
     return ModelStructure(
         name=name,
         class_name=type(network).__name__,
@@ -126,22 +120,23 @@ def describe(
         order=order,
         library=f"transformers {version('transformers')}",
         settings={key: value for key in _SETTINGS if (value := getattr(config, key, None)) is not None},
-        input_shape=root.in_shape,
-        output_shape=root.out_shape,
-        params=total_params(root),
-        cost=total_cost(root),
-        rows=tuple(make_rows(ordered, lang, ran is not None, all_layers, limit)),
-        hook_order=tuple(call.path for call in ran.finished()) if ran else None,
-        not_counted=tuple(node.path for node in root.walk() if node.cost is None),
-        steps=steps,
+        input_shape=rows[0].in_shape,
+        output_shape=rows[0].out_shape,
+        params=rows[0].params_total,
+        cost=rows[0].cost_total,
+        rows=rows,
+        not_counted=tuple(node.row.path for node in root.walk() if node.row.cost is None),
+        steps=() if pixel_values is None else trace(network, root, pixel_values),
         source=source,
-        kernel=attention_kernel(network) if steps else "",
+        kernel=getattr(config, "_attn_implementation", None) or "",
     )
 
 
 def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Module, torch.Tensor | None, str]:
     """Name, network (on the meta device where no weights are needed), pixel values, the image's name."""
     name = str(model) if isinstance(model, str | Path) else ""
+    if revision is not None and not name:
+        raise ArgumentError(f"revision is {revision!r}, but the model is no name; leave it out")
     if name and image is not None:
         from ..pipeline import ViTPipeline
 
@@ -149,22 +144,23 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
     elif name:
         from ..loading import load_config
 
-        return name, empty_model(load_config(model, revision)), None, ""
-    elif revision is not None:
-        raise ArgumentError(f"revision is {revision!r}, but the model is no name; leave it out")
-    if isinstance(model, nn.Module):
-        network: nn.Module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    elif isinstance(getattr(model, "model", None), nn.Module):
-        network = model.model
-        name = name or str(getattr(getattr(model, "provenance", None), "name", ""))
+        model = empty_model(load_config(model, revision))
     elif hasattr(model, "model_type") and hasattr(model, "to_json_string"):
         if image is not None:
             raise ArgumentError("a config has no weights to trace an image with; give a name or a model")
-        network = empty_model(_checked(model))
-    else:
-        kind = type(model).__name__
+        from ..checkpoints.config import check_config
+
+        raw = json.loads(model.to_json_string(use_diff=False))  # held to the bounds of one from a file
+        check_config({key: raw[key] for key in raw if key != "id2label"}, type(model).__name__)
+        model = empty_model(model)
+    network = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if not isinstance(network, nn.Module):
+        network = getattr(model, "model", None)
+        name = name or str(getattr(getattr(model, "provenance", None), "name", ""))
+    if not isinstance(network, nn.Module):
         raise ArgumentError(
-            f"cannot describe a {kind}; give a model's name, folder or config, a model, or a pipeline"
+            f"cannot describe a {type(model).__name__}; give a model's name, folder or config, a model, or a "
+            "pipeline"
         )
     name = name or type(network).__name__
     if image is None:
@@ -184,14 +180,14 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
     return name, network, model.preprocess(model.read(image)), source_name(image)
 
 
-def _checked(config: Any) -> Any:
-    """A config given directly, held to the same bounds as one from a file."""
-    from ..checkpoints.config import check_config
+def empty_model(config: Any) -> nn.Module:
+    """The ViT of a config on the meta device: with a classifier, unless its ``architectures`` lack one."""
+    from transformers import ViTForImageClassification, ViTModel
 
-    raw = json.loads(config.to_json_string(use_diff=False))
-    known = {"model_type", *_SETTINGS} - {"num_labels"}
-    check_config({k: v for k, v in raw.items() if k in known}, type(config).__name__)
-    return config
+    with torch.device("meta"):
+        if config.architectures and "ViTForImageClassification" not in config.architectures:
+            return ViTModel(config, add_pooling_layer=False).eval()  # type: ignore[no-any-return]
+        return ViTForImageClassification(config).eval()  # type: ignore[no-any-return]
 
 
 __all__ = ["Cost", "ModelStructure", "Row", "describe"]

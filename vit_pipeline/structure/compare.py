@@ -15,48 +15,27 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
-from ..errors import ArgumentError
-from . import Language, ModelStructure, Order, describe, render
+from . import Language, ModelStructure, describe, render
 from .render import Sheet, wrap
 from .rows import WORDS, Row
 
-_VALUES = {
-    "class": attrgetter("class_name"),
-    "role": attrgetter("role"),
-    "shape": attrgetter("in_shape", "out_shape"),
-    "params": attrgetter("params_total"),
-    "macs": attrgetter("cost_total"),
-    "repeat": attrgetter("repeat"),
-    "inert": attrgetter("inert"),
-}
+_VALUES = attrgetter(
+    "class_name", "role", "in_shape", "out_shape", "params_total", "cost_total", "repeat", "inert"
+)
 
 
 @dataclass(frozen=True)
 class ComparedRow:
     """The same part in both models; None where one of them lacks it."""
 
-    name: str
-    depth: int
     left: Row | None
     right: Row | None
+    depth: int
 
     @property
-    def differs(self) -> tuple[str, ...]:
-        """What of it differs; ("presence",) where one model lacks it."""
-        if self.left is None or self.right is None:
-            return ("presence",)
-        return tuple(key for key, value in _VALUES.items() if value(self.left) != value(self.right))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in JSON output."""
-        left, right = (row and row.to_dict() for row in (self.left, self.right))
-        return {
-            "name": self.name,
-            "depth": self.depth,
-            "left": left,
-            "right": right,
-            "differs": list(self.differs),
-        }
+    def differs(self) -> bool:
+        """In what it is, in its shapes or in its numbers."""
+        return self.left is None or self.right is None or _VALUES(self.left) != _VALUES(self.right)
 
 
 @dataclass(frozen=True)
@@ -77,34 +56,32 @@ class Comparison(render.Shown):
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return {
-            "left": self.left.to_dict(),
-            "right": self.right.to_dict(),
-            "settings": {name: list(pair) for name, pair in self.settings.items()},
-            "rows": [row.to_dict() for row in self.rows],
-        }
+        """Both structures and the settings that differ, ready for JSON."""
+        settings = {name: list(pair) for name, pair in self.settings.items()}
+        return {"left": self.left.to_dict(), "right": self.right.to_dict(), "settings": settings}
 
     def _view(self) -> dict[str, Any]:
+        rows = [[name, str(a), str(b)] for name, (a, b) in self.settings.items()]
+        settings = Sheet([WORDS[self.left.lang]["setting"], "A", "B"], rows)
         return {
             "lang": self.left.lang,
             "name": f"{self.left.name} · {self.right.name}",
             "heads": [(mark, render.headline(side)) for mark, side in (("A", self.left), ("B", self.right))],
-            "sheets": (self._settings(), self._table(self.rows)),
+            "sheets": (settings, self._table(self.rows)),
         }
-
-    def _settings(self) -> Sheet:
-        rows = [[name, str(a), str(b)] for name, (a, b) in self.settings.items()]
-        return Sheet([WORDS[self.left.lang]["setting"], "A", "B"], rows, ())
 
     def _table(self, rows: tuple[ComparedRow, ...]) -> Sheet:
         words = WORDS[self.left.lang]
-        heads = [f"{side} {words[key]}" for side in "AB" for key in ("out", "params", "macs")]
-        cells = [
-            [row.name, *_numbers(row.left), *_numbers(row.right), "≠" if row.differs else ""] for row in rows
-        ]
+        columns = ("out", "params", "macs")
+        lines = []
+        for row in rows:
+            left, right = (side and render.cells(side) for side in (row.left, row.right))
+            names = dict.fromkeys(side["module"] for side in (left, right) if side)
+            values = [side[column] if side else "–" for side in (left, right) for column in columns]
+            lines.append([" | ".join(names), *values, "≠" if row.differs else ""])
+        heads = [f"{side} {words[column]}" for side in "AB" for column in columns]
         depths = tuple(row.depth - rows[0].depth for row in rows)
-        return Sheet([words["module"], *heads, ""], cells, (2, 3, 5, 6), (4, 1, 6, 3), depths)
+        return Sheet([words["module"], *heads, ""], lines, (2, 3, 5, 6), (4, 1, 6, 3), depths)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = options.max_width
@@ -116,57 +93,39 @@ class Comparison(render.Shown):
         yield self._table(rows).to_rich(width)
 
 
-def compare(
-    left: Any,
-    right: Any,
-    lang: Language = "en",
-    *,
-    all_layers: bool = False,
-    depth: int | None = None,
-    order: Order = "module",
-) -> Comparison:
+def compare(left: Any, right: Any, lang: Language = "en", **options: Any) -> Comparison:
     """Two models side by side.
 
     Args:
         left: what :func:`vit_pipeline.structure.describe` takes, or a ``ModelStructure``.
         right: the same.
+        lang: language of the explanations.
+        options: other arguments of ``describe``.
 
-    The other arguments, and what is raised, are those of ``describe``.
+    Raises what ``describe`` raises.
     """
     first, second = (
-        side
-        if isinstance(side, ModelStructure)
-        else describe(side, lang, all_layers=all_layers, depth=depth, order=order)
+        side if isinstance(side, ModelStructure) else describe(side, lang, **options)
         for side in (left, right)
     )
-    if (first.lang, first.order) != (second.lang, second.order):
-        raise ArgumentError(
-            "two structures in different languages or orders cannot be compared; describe them alike"
-        )
     return Comparison(first, second, tuple(_pairs(first, second)))
 
 
 def _pairs(left: ModelStructure, right: ModelStructure) -> Iterator[ComparedRow]:
+    """Two rows are a pair if their paths are, without the numbers of layers; the two roots always are."""
     ours, theirs = list(render.visible(left.rows)), list(render.visible(right.rows))
     matcher = difflib.SequenceMatcher(None, _keys(ours), _keys(theirs), autojunk=False)
     for kind, a, a_end, b, b_end in matcher.get_opcodes():
         if kind == "equal":
             for (row, depth), (other, _) in zip(ours[a:a_end], theirs[b:b_end], strict=True):
-                yield ComparedRow(" | ".join(dict.fromkeys((row.name, other.name))), depth, row, other)
+                yield ComparedRow(row, other, depth)
         else:
-            yield from (ComparedRow(row.name, depth, row, None) for row, depth in ours[a:a_end])
-            yield from (ComparedRow(row.name, depth, None, row) for row, depth in theirs[b:b_end])
+            yield from (ComparedRow(row, None, depth) for row, depth in ours[a:a_end])
+            yield from (ComparedRow(None, row, depth) for row, depth in theirs[b:b_end])
 
 
 def _keys(rows: list[tuple[Row, int]]) -> list[str]:
-    """What makes two rows a pair: the path without the numbers of layers. Two roots always are one."""
     return [re.sub(r"\d+–\d+", "#", row.shown_path) if depth else "" for row, depth in rows]
-
-
-def _numbers(row: Row | None) -> tuple[str, str, str]:
-    if row is None:
-        return "–", "–", "–"
-    return render.dims(row.out_shape) if row.out_shape else "", render.sum_text(row), render.macs_text(row)
 
 
 __all__ = ["ComparedRow", "Comparison", "compare"]

@@ -1,7 +1,7 @@
 """What a model calls, in which order, with which shapes, at which cost: a forward pass that computes nothing.
 
 It runs on a copy of the model on torch's meta device: no weights, no memory, and the model stays as it was.
-Costs are torch's own (FlopCounterMode), in the two conventions in use:
+The formulas are torch's (``flop_registry``), in the two conventions in use:
 
 - **with attention**: the multiply–accumulates (MACs) of linear maps, convolutions and the two attention
   products QKᵀ and weights·V; activations are the values that these write.
@@ -13,24 +13,21 @@ Biases, additions, softmax, GELU count as nothing in both. Leaves out: what the 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 Shape = tuple[int, ...]
 
 _aten = torch.ops.aten
 _MAPS = (_aten.mm, _aten.addmm, _aten.convolution)  # every other product is one of attention's
-_PRODUCTS = (*_MAPS, _aten.bmm, _aten.baddbmm)
-_NORM = _aten.native_layer_norm
 
 
 @dataclass(frozen=True)
@@ -45,125 +42,79 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(*map(operator.add, vars(self).values(), vars(other).values()))
 
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(*map(operator.sub, vars(self).values(), vars(other).values()))
-
 
 FREE = Cost()
 
 
 @dataclass
 class Call:
-    """One call of one module, with the calls that it makes."""
+    """One call of one module."""
 
     path: str
+    place: int = 0  #: in the order in which calls begin
     in_shape: Shape | None = None
     out_shape: Shape | None = None
-    cost: Cost = FREE  #: with that of the calls inside
-    inside: list[Call] = field(default_factory=list)
-
-    @property
-    def own_cost(self) -> Cost:
-        """What no call inside accounts for."""
-        return self.cost - sum((call.cost for call in self.inside), FREE)
-
-    def finished(self) -> Iterator[Call]:
-        """This call and all inside, in the order in which forward hooks fire."""
-        for call in self.inside:
-            yield from call.finished()
-        yield self
+    cost: Cost = FREE  #: its own, without that of the calls that it makes
 
 
-def measure(model: nn.Module, input_shape: Shape) -> Call | None:
-    """The forward pass of one input of this shape, as the call of the model itself.
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds the cost of each operation to the innermost call that runs."""
 
-    None where the model has no forward pass for it, or none that can be run without numbers.
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.running = [Call("")]
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        operation = function.overloadpacket
+        if operation in flop_registry:
+            macs = flop_registry[operation](*args, **(kwargs or {}), out_val=out) // 2
+            written = first_tensor(out).numel()  # type: ignore[union-attr]
+            timm = (macs, written) if operation in _MAPS else (0, 0)
+            self.running[-1].cost += Cost(macs, timm[0], written, timm[1])
+        elif operation is _aten.native_layer_norm:
+            self.running[-1].cost += Cost(macs_timm=args[0].numel() * (4 if args[2] is None else 5))
+        return out
+
+
+def measure(model: nn.Module, input_shape: Shape) -> list[Call]:
+    """The calls in a forward pass of one input of this shape, the model's own first, in the order in which
+    they begin. Empty where the model has no forward pass for it, or none that can be run without numbers.
     """
-    flops = _counter({_NORM: _norm_operations})
-    values = _counter(dict.fromkeys(_PRODUCTS, _values_written))
-    running = [Call("")]
+    calls: list[Call] = []
+    counter = _Counter()
 
-    def so_far() -> Cost:
-        counted, written = flops.flop_counts["Global"], values.flop_counts["Global"]
-        macs = {operation: number // 2 for operation, number in counted.items() if operation is not _NORM}
-        return Cost(
-            sum(macs.values()),
-            sum(macs.get(operation, 0) for operation in _MAPS) + counted.get(_NORM, 0),
-            sum(written.get(operation, 0) for operation in _PRODUCTS),
-            sum(written.get(operation, 0) for operation in _MAPS),
-        )
-
-    def attach(path: str, module: nn.Module) -> list[Any]:
+    def watch(path: str, module: nn.Module) -> None:
         def before(_: nn.Module, args: Any, kwargs: Any) -> None:
-            running.append(Call(path, _shape((args, kwargs)), cost=so_far()))
+            calls.append(Call(path, len(calls), _shape((args, kwargs))))
+            counter.running.append(calls[-1])
 
         def after(_: nn.Module, args: Any, output: Any) -> None:
-            call = running.pop()
-            call.out_shape, call.cost = _shape(output), so_far() - call.cost
-            running[-1].inside.append(call)
+            counter.running.pop().out_shape = _shape(output)
 
-        return [
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after),
-        ]
+        module._forward_hooks.clear()  # those of others
+        module._forward_pre_hooks.clear()
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        module.register_forward_hook(after)
 
-    try:  # eager attention: the fused kernels have no counts for all devices
-        skeleton = twin(model, on_meta=True, attention="eager")
-        with hooked(skeleton, attach), torch.no_grad(), flops, values:
+    try:
+        skeleton = twin(model, "eager").to("meta")  # the fused kernels have no counts for all devices
+        for path, module in skeleton.named_modules():
+            watch(path, module)
+        with torch.no_grad(), counter:
             skeleton(torch.empty(input_shape, device="meta"))
     except Exception:  # any model may be given: one that cannot be copied, or rejects this input
-        return None
-    return running[0].inside[0]
+        return []
+    return calls
 
 
-def _counter(formulas: dict[Any, Callable[..., int]]) -> FlopCounterMode:
-    """Without the tracker of modules, whose hooks would be on those of every thread."""
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    tracker: Any = contextlib.nullcontext()
-    tracker.parents = {"Global"}
-    counter.mod_tracker = tracker
-    return counter
-
-
-def _values_written(*_: Any, out_shape: Any, **__: Any) -> int:
-    return math.prod(out_shape)
-
-
-def _norm_operations(shape: Shape, _: Any, weight: Shape | None, *__: Any, **___: Any) -> int:
-    return math.prod(shape) * (4 if weight is None else 5)
-
-
-@contextlib.contextmanager
-def hooked(model: nn.Module, attach: Callable[[str, nn.Module], list[Any]]) -> Iterator[None]:
-    """``attach(path, module)`` registers hooks on every module and returns their handles; all are removed on
-    leaving, also after an exception."""
-    handles: list[Any] = []
-    try:
-        for path, module in model.named_modules():
-            handles += attach(path, module)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def twin(model: nn.Module, *, on_meta: bool = False, attention: str | None = None) -> nn.Module:
+def twin(model: nn.Module, attention: str | None = None) -> nn.Module:
     """A second model, in eval mode, that shares the first one's tensors. What is done to it is not done to
     the first: no hook or mode has to be put back, whatever happens.
 
-    Args:
-        on_meta: with tensors of the same shapes on the meta device instead, and without anybody's hooks.
-        attention: how it shall compute attention, such as ``"eager"``; None: as the model does.
+    ``attention``: how it shall compute attention, such as ``"eager"``; None: as the model does.
     """
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        shared = torch.empty_like(tensor, device="meta") if on_meta else tensor
-        is_parameter = on_meta and isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(shared, requires_grad=False) if is_parameter else shared
-    other = copy.deepcopy(model, memo)
-    for module in other.modules() if on_meta else ():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
+    other = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     choose: Any = getattr(other, "set_attn_implementation", None)
     if attention is not None and choose is not None:
         choose(attention)

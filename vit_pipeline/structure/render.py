@@ -151,18 +151,12 @@ def dims(shape: Sequence[int] | None) -> str:
     return "×".join(map(str, shape[1:])) if shape else "?"
 
 
-def headline(structure: ModelStructure) -> list[str]:
-    """Name and title, and the facts, as lines."""
-    line = WORDS[structure.lang]["fact"]
-    return [structure.name + title(structure), *(line.format(*fact) for fact in facts(structure))]
-
-
 def title(structure: ModelStructure) -> str:
     """What follows the name: class, version, shapes."""
-    kind = f" · {structure.class_name}" if structure.class_name != structure.name else ""
-    order = f" · {WORDS[structure.lang]['execution']}" if structure.order == "execution" else ""
-    shapes = f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"
-    return f"{kind} · {structure.library} · {shapes}{order}"
+    parts = [structure.class_name] if structure.class_name != structure.name else []
+    parts += [structure.library, f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"]
+    parts += [WORDS[structure.lang]["execution"]] if structure.order == "execution" else []
+    return " · ".join(parts)
 
 
 def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
@@ -179,6 +173,12 @@ def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
     ]
 
 
+def headline(structure: ModelStructure) -> list[str]:
+    """Name and title, and the facts, as lines."""
+    line = WORDS[structure.lang]["fact"]
+    return [f"{structure.name} · {title(structure)}", *(line.format(*fact) for fact in facts(structure))]
+
+
 def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
     """Rows with their depth, where a list and its items share a line."""
     lists: list[int] = []
@@ -190,26 +190,37 @@ def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
             yield row, row.depth - len(lists)
 
 
+def cells(row: Row) -> dict[str, str]:
+    """What each column says of a row; numbers are with those of the rows below."""
+    # older names: without what all paths in a layer have in front, and only where they differ
+    paths = (row.path, *row.tutorial_paths)
+    here, *older = [re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in paths]
+    total = f"{row.params_total:,}" if row.params_total else "·"
+    return {
+        "module": row.name,
+        "class": row.class_name,
+        "older": "" if older == [here] or row.role == "layer" else " + ".join(older),
+        "in": f"{dims(row.in_shape)} →" if row.in_shape else "",
+        "out": dims(row.out_shape) if row.out_shape else "",
+        "shape": f"{dims(row.in_shape)} → {dims(row.out_shape)}" if row.in_shape or row.out_shape else "",
+        "params": total if row.params_total == row.params else f"Σ {total}",
+        "macs": human(row.cost_total.macs) if row.cost is not None else "?",
+        "role": row.brief,
+    }
+
+
 def structure_sheet(structure: ModelStructure) -> Sheet:
     """The table as a text has it, without the model itself, for which the headline stands."""
     words = WORDS[structure.lang]
     lines = list(visible(structure.rows))
     lines = [(row, depth - 1) for row, depth in lines[1:]] or lines
-    rows = [
-        [
-            row.name,
-            row.class_name,
-            older_names(row),
-            f"{dims(row.in_shape)} →" if row.in_shape else "",
-            dims(row.out_shape) if row.out_shape else "",
-            sum_text(row),
-            macs_text(row),
-            (words["call"].format(*row.call) + " · " if row.call and row.call[0] > 1 else "") + row.brief,
-        ]
-        for row, _ in lines
-    ]
-    heads = [words[key] for key in ("module", "class", "older", "in", "out", "params", "macs", "role")]
+    columns = ("module", "class", "older", "in", "out", "params", "macs", "role")
+    rows = [[cells(row)[column] for column in columns] for row, _ in lines]
+    for (row, _), texts in zip(lines, rows, strict=True):
+        if row.call and row.call[0] > 1:
+            texts[-1] = f"{words['call'].format(*row.call)} · {texts[-1]}"
     depths = tuple(depth for _, depth in lines)
+    heads = [words[column] for column in columns]
     return Sheet(heads, rows, right=(3, 5, 6), spare=(2, 1, 3, 6, 4, 5), depths=depths)
 
 
@@ -226,7 +237,7 @@ def rich_structure(structure: ModelStructure, width: int) -> Iterator[Renderable
         if row.kind == "module" and not said and row.class_name != "ModuleList":
             classes.setdefault(row.class_name, []).append(row.label)
     named = [f"{', '.join(dict.fromkeys(labels))} {kind}" for kind, labels in classes.items()]
-    renamed = [(row.label, older_names(row)) for row in structure.rows if 2 not in left]
+    renamed = [(row.label, cells(row)["older"]) for row in structure.rows if 2 not in left]
     older = [f"{label} = {names}" for label, names in renamed if names]
     yield wrap(words["sum"] + (words["classes"] if named else "") + " · ".join(named), width)
     for intro, items in ((words["names"], older), (words["not_counted"], structure.not_counted)):
@@ -235,24 +246,6 @@ def rich_structure(structure: ModelStructure, width: int) -> Iterator[Renderable
     if structure.steps:
         yield from (Text(""), wrap(words["trace"].format(structure.source), width))
         yield from (trace_sheet(structure).to_rich(width), wrap(words["trace_legend"], width))
-
-
-def sum_text(row: Row) -> str:
-    """Its parameters with those of the rows below."""
-    total = f"{row.params_total:,}" if row.params_total else "·"
-    return total if row.params_total == row.params else f"Σ {total}"
-
-
-def macs_text(row: Row) -> str:
-    """Its MACs with those of the rows below; ``?``: not known."""
-    return human(row.cost_total.macs) if row.cost is not None else "?"
-
-
-def older_names(row: Row) -> str:
-    """Its names in ≤ 5.8, without what a layer's paths have in front; nothing where they are the same."""
-    paths = (row.path, *row.tutorial_paths)
-    here, *older = [re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in paths]
-    return "" if older == [here] or row.role == "layer" else " + ".join(older)
 
 
 def trace_sheet(structure: ModelStructure) -> Sheet:
@@ -268,47 +261,25 @@ def trace_sheet(structure: ModelStructure) -> Sheet:
     for step in steps:
         differences = ["" if d is None else f"{d:.1e}" for d in (step.difference, step.difference_as_set)]
         norm = "" if step.cls_norm is None else f"{step.cls_norm:.3f}"
-        rows.append([step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences])
+        row = [step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences]
+        rows.append(row[: len(heads)])
     marked = tuple(step.difference is not None for step in steps)
-    rows = [row[: len(heads)] for row in rows]
     return Sheet(heads, rows, tuple(range(2, len(heads))), spare=(2, 3, 4), marked=marked)
-
-
-def shape_text(row: Row) -> str:
-    """``197×768 → 197×3072``, or nothing."""
-    return f"{dims(row.in_shape)} → {dims(row.out_shape)}" if row.in_shape or row.out_shape else ""
 
 
 def structure_view(structure: ModelStructure) -> dict[str, Any]:
     """The values for the templates of a structure."""
-    words = WORDS[structure.lang]
-    missing = [words["not_counted"] + " · ".join(structure.not_counted)] if structure.not_counted else []
-    depths = [row.depth for row in structure.rows]
-    ends = [range(depth - following) for depth, following in zip(depths, [*depths[1:], 0], strict=True)]
-    return {
-        "lang": structure.lang,
-        "words": words,
-        "name": structure.name,
-        "source": structure.source,
-        "title": title(structure).removeprefix(" · "),
+
+    def shares(row: Row) -> dict[str, str]:  # of the model, in percent
+        parts = (row.params_total, structure.params), (row.cost_total.macs, structure.cost.macs)
+        percent = [f"{100 * row.repeat * part / total:.1f}" if part else "" for part, total in parts]
+        return {"params": percent[0], "macs": percent[1]}
+
+    return vars(structure) | {
+        "words": WORDS[structure.lang],
+        "title": title(structure),
         "facts": facts(structure),
         "headline": headline(structure),
-        "notes": [*missing, words["sum"], words["convention"], words["source"]],
-        "rows": [
-            {
-                "row": row,
-                "ends": end,
-                "shape": shape_text(row),
-                "older": older_names(row),
-                "params": (sum_text(row), _share(row.params_total * row.repeat, structure.params)),
-                "macs": (macs_text(row), _share(row.cost_total.macs * row.repeat, structure.cost.macs)),
-            }
-            for row, end in zip(structure.rows, ends, strict=True)
-        ],
+        "lines": [(row, cells(row), shares(row)) for row in structure.rows],
         "trace": trace_sheet(structure) if structure.steps else None,
     }
-
-
-def _share(part: int, total: int) -> str:
-    """In percent of the model."""
-    return f"{100 * part / total:.1f}" if part and total else ""

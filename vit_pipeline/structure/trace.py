@@ -1,7 +1,7 @@
 """One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
 
-The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Works
-with the parameters of any tree that ``roles`` knows. Leaves out: reading the image (``pipeline``).
+The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Leaves
+out: reading the image (``pipeline``).
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from .measure import first_tensor, hooked, twin
-from .rows import WORDS
-from .tree import Node, layer_index
+from .measure import first_tensor, twin
+from .rows import WORDS, Node, layer_index
 
 # what model() itself returns there: the step's role → the role of the module whose output it is
 _COMPARED = {
@@ -48,10 +47,6 @@ class Step:
         label = WORDS["steps"].get(self.role, "") if self.role not in self.path.split(".") else ""
         return f"{self.path} {label}".strip()
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in JSON output."""
-        return {**vars(self), "shape": list(self.shape)}
-
 
 @torch.no_grad()
 def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...]:
@@ -59,7 +54,7 @@ def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...
 
     Args:
         model: a ViT with weights, with or without a classifier; nothing is done to it.
-        root: its tree, from :func:`vit_pipeline.structure.tree.build_tree`.
+        root: its tree, from :class:`vit_pipeline.structure.rows.Tree`, in any order.
         pixel_values: (1, 3, H, W), as the model takes them.
 
     Raises ArgumentError where the model is no ViT, has no weights, or does not take this image.
@@ -68,9 +63,9 @@ def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...
     if weight is None or weight.is_meta:
         raise ArgumentError("a model without weights cannot see an image; give a name or a loaded model")
     pixel_values = pixel_values.to(weight.device, weight.dtype)
-    wanted = {node.path for node in root.walk() if node.key in _COMPARED.values()}
+    wanted = {node.row.path for node in root.walk() if node.row.role in _COMPARED.values()}
     try:
-        written_out = _outputs(twin(model, attention="eager"), pixel_values, wanted)
+        written_out = _outputs(twin(model, "eager"), pixel_values, wanted)
         as_set = _outputs(twin(model), pixel_values, wanted)
         return tuple(_summary(*step, written_out, as_set) for step in _forward(root, pixel_values))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -78,24 +73,18 @@ def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...
         raise ArgumentError(f"{what}: it is no ViT, or takes images of another size ({error!r})") from error
 
 
-def attention_kernel(model: nn.Module) -> str:
-    """How the model is set to compute attention: ``"sdpa"``, ``"eager"`` …, empty where it does not say."""
-    return getattr(getattr(model, "config", None), "_attn_implementation", None) or ""
-
-
-def _outputs(model: nn.Module, pixel_values: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    """What the modules at these paths return in a forward pass."""
+def _outputs(copied: nn.Module, pixel_values: Tensor, wanted: set[str]) -> dict[str, Tensor]:
+    """What the modules at these paths return in a forward pass of a copy, which keeps the hooks."""
     outputs: dict[str, Tensor] = {}
+    for path, module in copied.named_modules():
 
-    def attach(path: str, module: nn.Module) -> list[Any]:
-        def keep(_: nn.Module, args: Any, output: Any) -> None:
+        def keep(_: nn.Module, args: Any, output: Any, path: str = path) -> None:
             if (tensor := first_tensor(output)) is not None:
                 outputs.setdefault(path, tensor)
 
-        return [module.register_forward_hook(keep)] if path in wanted else []
-
-    with hooked(model, attach):
-        model(pixel_values)
+        if path in wanted:
+            module.register_forward_hook(keep)
+    copied(pixel_values)
     return outputs
 
 
@@ -118,7 +107,7 @@ def _forward(root: Node, pixels: Tensor) -> Iterator[tuple[str, Node, Tensor]]:
     yield "position_embeddings", parts["embeddings"], x
 
     for layer in root.walk():
-        if layer.key == "layer":
+        if layer.row.role == "layer":
             for step in _encoder_layer(layer, x):
                 yield step
             x = step[2]  # (1, N, D)
@@ -134,7 +123,7 @@ def _forward(root: Node, pixels: Tensor) -> Iterator[tuple[str, Node, Tensor]]:
 def _encoder_layer(layer: Node, x: Tensor) -> Iterator[tuple[str, Node, Tensor]]:
     parts = layer.by_role()
     batch, tokens, _ = x.shape
-    heads = parts["attention_core"].in_shape[1]  # type: ignore[index]
+    heads = parts["attention_core"].row.in_shape[1]  # type: ignore[index]
 
     y = _layer_norm(parts["layernorm_before"], x)  # (1, N, D)
     yield "layernorm_before", parts["layernorm_before"], y
@@ -157,7 +146,7 @@ def _encoder_layer(layer: Node, x: Tensor) -> Iterator[tuple[str, Node, Tensor]]
     yield "layernorm_after", parts["layernorm_after"], y
     y = _linear(parts["fc1"], y)  # (1, N, M)
     yield "fc1", parts["fc1"], y
-    y = parts["activation"].module(y)  # type: ignore[misc]  # (1, N, M)
+    y = parts["activation"].module(y)  # (1, N, M)
     yield "activation", parts["activation"], y
     y = _linear(parts["fc2"], y)  # (1, N, D)
     yield "fc2", parts["fc2"], y
@@ -178,12 +167,12 @@ def _summary(role: str, node: Node, x: Tensor, *models: dict[str, Tensor]) -> St
     values = x.float()
     with_cls = x.ndim == 3 and role != "patch_embeddings"
     cls = values[:, 0] if with_cls else values if role == "take_cls" else None
-    expected = [outputs.get(node.path) if role in _COMPARED else None for outputs in models]
+    expected = [outputs.get(node.row.path) if role in _COMPARED else None for outputs in models]
     differences = [None if tensor is None else float((x - tensor).abs().max()) for tensor in expected]
     return Step(
         role,
-        node.path,
-        layer_index(node.path),
+        node.row.path,
+        layer_index(node.row.path),
         tuple(x.shape),
         float(values.mean()),
         float(values.std()) if values.numel() > 1 else 0.0,
