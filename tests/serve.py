@@ -16,14 +16,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+PATIENCE = 300  # seconds; for what takes a moment on a quiet machine and may take minutes on a busy one
+
+
 class WebUI:
-    """``python app.py ...``; the constructor returns when the page can be opened."""
+    """``python app.py ...``; the constructor returns when the page can be opened.
+
+    Args:
+        program: Python that runs in app.py's place.
+    """
 
     def __init__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, wait: float = 90
+        self, *arguments: str, environment: Mapping[str, str] | None = None, program: str = ""
     ) -> None:
+        command = ["-c", program] if program else [str(ROOT / "app.py"), "--port", "0", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py"), "--port", "0", *arguments],
+            [sys.executable, *command],
             cwd=ROOT,
             env=os.environ | dict(environment or {}),
             stdout=subprocess.PIPE,
@@ -35,7 +43,7 @@ class WebUI:
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._ready.wait(wait) or not self.url:
+        if not self._ready.wait(PATIENCE) or not self.url:
             self.process.kill()
             self.process.wait(5)
             self._reader.join(5)
@@ -60,8 +68,8 @@ class WebUI:
         """All it has printed."""
         return "".join(self.lines)
 
-    def stop(self, timeout: float = 15) -> int:
-        """SIGTERM; returns the exit code."""
+    def stop(self, timeout: float = PATIENCE) -> int:
+        """SIGTERM; returns the exit code. Whatever happens, the process is gone afterwards."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

@@ -181,7 +181,8 @@ def _host(url: str) -> tuple[str, str]:
     """A URL's host with its port, and without; empty where it has none."""
     with suppress(ValueError):
         parts = urlsplit(url.lower())
-        return parts.netloc, (parts.hostname or "").rstrip(".")
+        if "@" not in parts.netloc and parts.port != 0:  # raises ValueError where it is no number
+            return parts.netloc, (parts.hostname or "").rstrip(".")
     return "", ""
 
 
@@ -190,4 +191,6 @@ def _address(scope: Scope) -> str:
 
 
 def _no(status: int, why: str) -> JSONResponse:
-    return JSONResponse({"detail": printable(why)}, status, {"connection": "close"})
+    return JSONResponse(
+        {"detail": printable(why)}, status, {"connection": "close"} if status == 413 else None
+    )
