@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from ..names import IMAGENET_LABELS
-from .config import RULES
+from .files import RULES
 from .tensors import StoredTensor
 
 if TYPE_CHECKING:

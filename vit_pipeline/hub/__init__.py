@@ -18,22 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ArgumentError
-from .cache import CONFIG, INDEX, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS, Snapshot, find_cached
+from .cache import Snapshot, find_cached
 
 Progress = Callable[[str, int, int], None]
 
-__all__ = [
-    "CONFIG",
-    "INDEX",
-    "PICKLE",
-    "PREPROCESSOR",
-    "PROCESSOR",
-    "WEIGHTS",
-    "Progress",
-    "Snapshot",
-    "download",
-    "find_cached",
-]
+__all__ = ["Progress", "Snapshot", "download", "find_cached"]
 
 
 def download(
@@ -76,14 +65,11 @@ def download(
     found = find_cached(repo, revision, weights=weights, cache_dir=cache_dir)
     if found and (local_files_only or not refresh):
         return found
-    from .advice import by_hand
     from .client import Download
 
     task = Download(repo, revision, weights, refresh, cache_dir, token)
     if local_files_only:
-        raise task.failed(
-            f"no complete copy on this disk; download it without local_files_only {by_hand(task)}"
-        )
+        raise task.failed("local")
     return task.wait(timeout, progress or (lambda name, done, total: None))
 
 
