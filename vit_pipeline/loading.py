@@ -65,8 +65,7 @@ class Provenance:
         return {path.name: sha256_of(path) for path in self.files}
 
     def __str__(self) -> str:
-        where = f"{self.source} {self.repo}" if self.repo not in (None, self.name) else self.source
-        return f"{self.name} ({where})"
+        return f"{self.name} ({self.source}{f' {self.repo}' if self.repo not in (None, self.name) else ''})"
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def locate(
     """The files of a model, downloaded from ModelScope if they are not on disk.
 
     Args:
-        name: a short name (``vit-base``, ``vit-small``, ``demo``), ``owner/name`` or ``owner/name@revision``
-            on ModelScope, or a folder. A ``Path`` is always a folder.
+        name: what :func:`vit_pipeline.names.parse_name` understands.
         revision: a branch or tag of the ModelScope repository.
         weights: False when ``config.json`` is enough.
         options: :class:`LocateOptions`.

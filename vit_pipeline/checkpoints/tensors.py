@@ -94,13 +94,6 @@ def match(
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{where}: config.json describes no model: {error}") from error
     expected = {to_checkpoint_key(name): (name, tuple(p.shape)) for name, p in model.state_dict().items()}
-
-    head = named.get("classifier.weight")
-    if head is not None and head.shape[:1] != (config.num_labels,):
-        outputs = head.shape[0] if head.shape else 0
-        raise CheckpointError(
-            f"{where}: the head has {outputs} outputs and config.json {config.num_labels} class names"
-        )
     extra = [name for name in named if name not in expected]
     unused = [name for name in extra if _UNUSED.search(name) or named[name].dtype not in _FLOATS]
     if backbone:
@@ -115,14 +108,14 @@ def match(
                 f"{where}: the weights {problem} {names[0]}{more}: not those of config.json; get both again"
             )
     for name, (_, shape) in expected.items():
-        if named[name].dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{where}: {name} has the type {named[name].dtype}: quantised weights; use the original ones"
-            )
-        if named[name].shape != shape:
-            raise CheckpointError(
-                f"{where}: {name} has the shape {named[name].shape}; config.json asks for {shape}"
-            )
+        found_shape, dtype = named[name].shape, named[name].dtype
+        problem = f"the shape {found_shape}; config.json asks for {shape}" if found_shape != shape else ""
+        if problem and name == "classifier.weight" and found_shape[1:] == shape[1:]:
+            problem = f"{found_shape[0]} outputs and config.json {shape[0]} class names"
+        if dtype not in _FLOATS:
+            problem = f"the type {dtype}: quantised weights; use the original ones"
+        if problem:
+            raise CheckpointError(f"{where}: {name} has {problem}")
     return model, {live: named[name] for name, (live, _) in expected.items()}, unused
 
 

@@ -12,7 +12,6 @@ The environment, as for ModelScope's client: ``MODELSCOPE_ENDPOINT``, ``MODELSCO
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +37,8 @@ def download(
 ) -> Snapshot:
     """The files of ``repo``: the complete copy on this disk, or else downloaded from ModelScope.
 
-    It gives up after ``VIT_PIPELINE_HUB_TIMEOUT`` seconds (60) in which nothing arrived, and after four in
-    which there was no way to the hub. What has arrived is kept, and the next download resumes.
+    It gives up after ``VIT_PIPELINE_HUB_TIMEOUT`` seconds (60) without a byte, and after four without a way
+    to the hub. What has arrived is kept, and the next download resumes.
 
     Args:
         repo: ``owner/name``.
@@ -60,7 +59,13 @@ def download(
         DownloadError: the hub did not deliver, or the cache cannot be written.
         CheckpointError: what the hub has is not a complete checkpoint, or not the one in ``models.toml``.
     """
-    timeout = _timeout()
+    given = os.environ.get("VIT_PIPELINE_HUB_TIMEOUT") or "60"
+    try:
+        timeout = float(given)
+    except ValueError:
+        timeout = 0
+    if not timeout > 0:
+        raise ArgumentError(f"VIT_PIPELINE_HUB_TIMEOUT is {given!r}; it must be seconds, more than 0")
     weights = weights or refresh
     found = find_cached(repo, revision, weights=weights, cache_dir=cache_dir)
     if found and (local_files_only or not refresh):
@@ -71,14 +76,3 @@ def download(
     if local_files_only:
         raise task.failed("local")
     return task.wait(timeout, progress or (lambda name, done, total: None))
-
-
-def _timeout() -> float:
-    value = os.environ.get("VIT_PIPELINE_HUB_TIMEOUT") or "60"
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise ArgumentError(f"VIT_PIPELINE_HUB_TIMEOUT is {value!r}; it must be a number of seconds above 0")
-    return seconds

@@ -16,16 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.files import (
-    CONFIG,
-    PREPROCESSOR,
-    PROCESSOR,
-    check_file,
-    open_safetensors,
-    read_json,
-    sha256_of,
-    weights_files,
-)
+from ..checkpoints import files
+from ..checkpoints.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json, sha256_of
 from ..errors import CheckpointError
 from ..names import KNOWN_MODELS, check_repo
 
@@ -67,8 +59,8 @@ def find_cached(
             folders += [cache / place / leaf for place in ("models", "hub/models", "", "hub")]
     for folder in folders:
         with suppress(CheckpointError):
-            files = examine(folder, repo, revision, repo, weights=weights)
-            return Snapshot(repo, revision or "master", folder, files)
+            names = examine(folder, repo, revision, repo, weights=weights)
+            return Snapshot(repo, revision or "master", folder, names)
 
     from huggingface_hub import try_to_load_from_cache
 
@@ -81,8 +73,8 @@ def find_cached(
             folder = Path(config).parent
             # not None is a path, or the client's note that the repository has no such file
             finished = preprocessor is not None
-            files = examine(folder, repo, revision, repo, weights=weights, finished=finished)
-            return Snapshot(repo, folder.name, folder, files, "Hugging Face cache")
+            names = examine(folder, repo, revision, repo, weights=weights, finished=finished)
+            return Snapshot(repo, folder.name, folder, names, "Hugging Face cache")
     return None
 
 
@@ -113,25 +105,25 @@ def examine(
     """
     try:
         record = _read_record(folder, where)
-        files = [CONFIG]
+        names = [CONFIG]
         if weights:
-            files += [name for name in (PREPROCESSOR, PROCESSOR) if (folder / name).exists()]
-            if not (finished or record or files[1:] or "pretrained_cfg" in read_json(folder / CONFIG, where)):
+            names += [name for name in (PREPROCESSOR, PROCESSOR) if (folder / name).exists()]
+            if not (finished or record or names[1:] or "pretrained_cfg" in read_json(folder / CONFIG, where)):
                 raise CheckpointError(f"{where}: {PREPROCESSOR} is missing")  # only timm's layout needs none
-            files += [path.name for path in weights_files(folder, where)]
-            files += [name for name in record or () if name not in files]
+            names += [path.name for path in files.weights_files(folder, where)]
+            names += [name for name in record or () if name not in names]
         asked = (repo, revision or "master")
         pins = [k.sha256 for k in KNOWN_MODELS.values() if (k.repo, k.revision or "master") == asked]
-        for name in files:
+        for name in names:
             _check(folder / name, where, record, pins[0].get(name) if pins else None)
     except OSError as error:
         raise CheckpointError(f"{where}: it cannot be read ({error.strerror or error})") from error
-    return tuple(files)
+    return tuple(names)
 
 
 def _check(path: Path, where: str, record: Mapping[str, Any] | None, pinned: str | None) -> None:
     """One file: there, the one that was downloaded, the one that is pinned, not damaged."""
-    check_file(path, where)
+    files.check_file(path, where)
     if record is not None:
         entry, stat = record.get(path.name), path.stat()
         if not isinstance(entry, dict):
@@ -145,13 +137,13 @@ def _check(path: Path, where: str, record: Mapping[str, Any] | None, pinned: str
     if path.suffix == ".json":
         read_json(path, where)
     elif path.suffix == ".safetensors":
-        open_safetensors(path, where)
+        files.open_safetensors(path, where)
 
 
-def write_record(folder: Path, files: Collection[str]) -> None:
-    """Record ``files`` as they are now."""
+def write_record(folder: Path, names: Collection[str]) -> None:
+    """Record these files as they are now."""
     record = {}
-    for name in files:
+    for name in names:
         stat, digest = (folder / name).stat(), sha256_of(folder / name)
         record[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
     (folder / RECORD).write_text(json.dumps({"files": record}, indent=1), encoding="utf-8")
@@ -161,5 +153,5 @@ def _read_record(folder: Path, where: str) -> dict[str, Any] | None:
     """None where this package has downloaded nothing; no files where the record is damaged."""
     if not (folder / RECORD).exists():
         return None
-    files = read_json(folder / RECORD, where).get("files")
-    return files if isinstance(files, dict) else {}
+    record = read_json(folder / RECORD, where).get("files")
+    return record if isinstance(record, dict) else {}
