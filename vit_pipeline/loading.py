@@ -138,9 +138,8 @@ def load(
     """A checked model on its device, ready for ``model(pixel_values)``.
 
     Args:
-        device: ``auto`` (CUDA, then MPS, then CPU) or a name that torch knows, such as ``cuda:1``.
-        dtype: ``float32``, ``bfloat16``, ``float16`` on a GPU, or ``auto`` (bfloat16 only where the hardware
-            runs it natively).
+        device: as :func:`pick_device` has it, such as ``auto`` or ``cuda:1``.
+        dtype: as :func:`pick_dtype` has it: ``float32``, ``bfloat16``, ``auto``, ``float16`` on a GPU.
 
     The other arguments, and what is raised for them, are those of :func:`locate`; also:
 

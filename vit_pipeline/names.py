@@ -50,9 +50,7 @@ class KnownModel:
 
 _PATHS = ("config", "folder")
 KNOWN_MODELS = {
-    name: KnownModel(
-        name, **{k: DATA_FOLDER / v if k in ("config", "folder") else v for k, v in entry.items()}
-    )
+    name: KnownModel(name, **{k: DATA_FOLDER / v if k in _PATHS else v for k, v in entry.items()})
     for name, entry in tomllib.loads((DATA_FOLDER / "models.toml").read_text(encoding="utf-8")).items()
 }
 

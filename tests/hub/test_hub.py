@@ -214,6 +214,29 @@ def test_shards(hub: HubServer, tiny_files: Files) -> None:
     assert hub.downloads == [SHARDS[1]]
 
 
+def test_pickles_in_shards(hub: HubServer, tiny_files: Files) -> None:
+    shards = tuple(f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2))
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
+    small = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)}
+    hub.add(REPO, small | {f"{PICKLE}.index.json": index} | dict.fromkeys(shards, b"PK weights"))
+    found = door.download(REPO)
+    assert found.files == (CONFIG, PREPROCESSOR, f"{PICKLE}.index.json", *shards)
+    assert door.find_cached(REPO) is not None
+    (found.folder / shards[1]).unlink()
+    assert door.find_cached(REPO) is None
+
+
+def test_weights_beside_those_that_were_downloaded(hub: HubServer, tiny_files: Files) -> None:
+    """Loading would prefer them, so the copy is not the one that was downloaded."""
+    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
+    hub.add(REPO, files)
+    folder = door.download(REPO).folder
+    (folder / WEIGHTS).write_bytes(tiny_files[WEIGHTS])
+    assert door.find_cached(REPO) is None
+    assert door.download(REPO).downloaded
+    assert not (folder / WEIGHTS).exists()
+
+
 @pytest.mark.parametrize(
     "names",
     [
