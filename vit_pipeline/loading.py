@@ -6,30 +6,39 @@ Also where a model runs and in which number format. Leaves out: downloading (``h
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import torch
 
 from . import hub
 from .checkpoints import open_checkpoint
-from .checkpoints.config import check_config, read_json
+from .checkpoints.config import check_config
+from .checkpoints.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json, sha256_of, weights_files
 from .checkpoints.folder import read_config
-from .checkpoints.processors import PROCESSOR, quiet_transformers
-from .checkpoints.tensors import weights_files
+from .checkpoints.processors import quiet_transformers
 from .errors import CheckpointError, DeviceError
-from .hub.cache import CONFIG, PREPROCESSOR
 from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ViTConfig
     from transformers.image_processing_backends import PilBackend
 
-Progress = Callable[[str, int, int], None]
+Progress = hub.Progress
+
+
+class LocateOptions(TypedDict, total=False):
+    """Where a model's files are looked for, as in :func:`vit_pipeline.hub.download`; and their digests."""
+
+    refresh: bool
+    progress: Progress | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    token: str | None
+    expected_sha256: Mapping[str, str] | None  #: file name → SHA-256 that the file must have
 
 
 @dataclass(frozen=True)
@@ -43,26 +52,20 @@ class Provenance:
     repo: str | None = None
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> list[Path]:
         """The files the model was made of: config, preprocessing, weights with all their shards."""
         if self.folder is None:
-            return ()
-        settings = (self.folder / name for name in (CONFIG, PREPROCESSOR, PROCESSOR))
-        weights = weights_files(self.folder, self.name)
-        return tuple(path for path in (*settings, *weights) if path.is_file())
+            return []
+        settings = [self.folder / name for name in (CONFIG, PREPROCESSOR, PROCESSOR)]
+        return [*filter(Path.is_file, settings), *weights_files(self.folder, self.name)]
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """File name → SHA-256, read from disk on first use."""
-        digests = {}
-        for path in self.files:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return digests
+        return {path.name: sha256_of(path) for path in self.files}
 
     def __str__(self) -> str:
-        where = f"{self.source} {self.repo}" if self.repo else self.source
-        return f"{self.name} ({where})" if self.repo != self.name else f"{self.name} ({self.source})"
+        return f"{self.name} ({self.source}{f' {self.repo}' if self.repo not in (None, self.name) else ''})"
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,16 @@ def locate(
     name: str | Path = DEFAULT_MODEL,
     revision: str | None = None,
     *,
-    config_only: bool = False,
-    expected_sha256: Mapping[str, str] | None = None,
-    **options: Any,
+    weights: bool = True,
+    **options: Unpack[LocateOptions],
 ) -> Provenance:
     """The files of a model, downloaded from ModelScope if they are not on disk.
 
     Args:
-        name: a short name (``vit-base``, ``vit-small``, ``demo``), ``owner/name`` or ``owner/name@revision``
-            on ModelScope, or a folder. A ``Path`` is always a folder.
+        name: what :func:`vit_pipeline.names.parse_name` understands.
         revision: a branch or tag of the ModelScope repository.
-        config_only: ``config.json`` is enough.
-        expected_sha256: file name → SHA-256 that the file must have.
-        options: ``refresh``, ``progress``, ``cache_dir``, ``local_files_only``, ``token``, as
-            :func:`vit_pipeline.hub.download` has them.
+        weights: False when ``config.json`` is enough.
+        options: :class:`LocateOptions`.
 
     Raises:
         ModelNameError: the name means nothing, or both a folder and a repository.
@@ -101,14 +100,14 @@ def locate(
         CheckpointError: a file has not the expected SHA-256.
     """
     meant = parse_name(name, revision)
+    expected = options.pop("expected_sha256", None) or {}
     if meant.folder is not None:
         found = Provenance(meant.text, "embedded" if meant.known else "folder", None, meant.folder)
     else:
         assert meant.repo is not None
-        options = {key: value for key, value in options.items() if value}
-        copy = hub.download(meant.repo, meant.revision, weights=not config_only, **options)
+        copy = hub.download(meant.repo, meant.revision, weights=weights, **options)  # type: ignore[misc]
         found = Provenance(meant.text, copy.source, copy.revision, copy.folder, meant.repo)
-    for file_name, digest in (expected_sha256 or {}).items():
+    for file_name, digest in expected.items():
         if (actual := found.sha256.get(file_name)) != digest.lower():
             what = f"has the SHA-256 {actual}" if actual else "is not among its files"
             raise CheckpointError(f"{name}: {file_name} {what}, expected {digest}: not the file you pinned")
@@ -118,12 +117,12 @@ def locate(
 def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -> ViTConfig:
     """The checked config of a model, without its weights; from the package itself for the short names."""
     meant = parse_name(name, revision)
-    if meant.known and meant.known.config and meant.revision is None:
-        raw = read_json(meant.known.config)
+    if meant.known and meant.revision is None:
+        raw = read_json(meant.known.config, name)
         if "id2label" not in raw:  # ImageNet's class names are kept once
             raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
         return check_config(raw, name)
-    found = locate(name, revision, config_only=True)
+    found = locate(name, revision, weights=False)
     assert found.folder is not None
     return read_config(found.folder, found.name)
 
@@ -134,19 +133,13 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "float32",
-    refresh: bool = False,
-    progress: Progress | None = None,
-    expected_sha256: Mapping[str, str] | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    token: str | None = None,
+    **options: Unpack[LocateOptions],
 ) -> LoadedModel:
     """A checked model on its device, ready for ``model(pixel_values)``.
 
     Args:
-        device: ``auto`` (CUDA, then MPS, then CPU) or a name that torch knows, such as ``cuda:1``.
-        dtype: ``float32``, ``bfloat16``, ``float16`` on a GPU, or ``auto`` (bfloat16 only where the hardware
-            runs it natively).
+        device: as :func:`pick_device` has it, such as ``auto`` or ``cuda:1``.
+        dtype: as :func:`pick_dtype` has it: ``float32``, ``bfloat16``, ``auto``, ``float16`` on a GPU.
 
     The other arguments, and what is raised for them, are those of :func:`locate`; also:
 
@@ -156,16 +149,7 @@ def load(
     """
     target = pick_device(device)
     number = pick_dtype(dtype, target)
-    found = locate(
-        name,
-        revision,
-        refresh=refresh,
-        progress=progress,
-        expected_sha256=expected_sha256,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        token=token,
-    )
+    found = locate(name, revision, **options)
     assert found.folder is not None
     opened = open_checkpoint(found.folder, found.name)
     try:
@@ -200,28 +184,20 @@ def check_pair(model: Any, processor: Any, labels: tuple[str, ...], where: str) 
     if labels and values.shape != (1, len(labels)):
         raise CheckpointError(f"{where}: {values.shape[-1]} outputs but {len(labels)} class names")
     if not bool(torch.isfinite(values).all()):
-        raise CheckpointError(
-            f"{where}: the outputs for a gray image are not finite: the weights are damaged"
-        )
+        raise CheckpointError(f"{where}: outputs for a gray image are not finite: the weights are damaged")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
     """``auto`` → CUDA, then MPS, then CPU; any other name must be there. Raises DeviceError."""
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda:0")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        device = next(kind for kind, count in there.items() if count)
     try:
         picked = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise DeviceError(
-            f"device {device!r} means nothing to torch; use auto, cpu, cuda, cuda:1 or mps"
-        ) from error
-    count = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }.get(picked.type, 0)
+        raise DeviceError(f"device {device!r} means nothing to torch; use auto, cpu, cuda or mps") from error
+    count = there.get(picked.type, 0)
     if (picked.index or 0) >= count:
         raise DeviceError(f"device {device}: this machine has {count} of kind {picked.type}; use auto or cpu")
     return torch.device("cuda:0") if str(picked) == "cuda" else picked
@@ -232,22 +208,18 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
     Raises DeviceError for other names, and for float16 on a CPU.
     """
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     name = str(dtype).removeprefix("torch.")
     if name == "auto":
         return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
-    if name not in ("float32", "bfloat16", "float16"):
-        raise DeviceError(f"dtype {name!r} is not one of float32, bfloat16, auto, or float16 on a GPU")
-    if name == "float16" and device.type == "cpu":
-        raise DeviceError("dtype float16 is for GPUs; on a CPU use float32, or bfloat16")
-    picked: torch.dtype = getattr(torch, name)
-    return picked
+    if name not in names or (name == "float16" and device.type == "cpu"):
+        raise DeviceError(f"dtype {name!r} on {device.type}; use float32, bfloat16, auto; float16 on a GPU")
+    return names[name]
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 run in hardware there (elsewhere they work, slowly)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
-    if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
-        return any(features.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return False
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(features.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))

@@ -34,17 +34,11 @@ class ReadOptions(TypedDict, total=False):
     max_pixels: int
 
 
-class Options(ReadOptions, total=False):
+class Options(ReadOptions, loading.LocateOptions, total=False):
     """How a pipeline is loaded, as :func:`vit_pipeline.loading.load` does."""
 
     device: str | torch.device
     dtype: str | torch.dtype
-    refresh: bool
-    progress: loading.Progress | None
-    expected_sha256: Mapping[str, str] | None
-    cache_dir: str | Path | None
-    local_files_only: bool
-    token: str | None
 
 
 @dataclass(frozen=True)

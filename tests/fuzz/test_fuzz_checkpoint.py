@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import ViTForImageClassification
 
 from vit_pipeline import loading
-from vit_pipeline.checkpoints import config, processors, timm_checkpoint
+from vit_pipeline.checkpoints import config, files, processors, timm_checkpoint
 from vit_pipeline.checkpoints import tensors as ckpt
 from vit_pipeline.checkpoints.timm_processor import to_processor_config
 from vit_pipeline.errors import CheckpointError
@@ -106,7 +106,7 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
         content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     )
     try:
-        shapes = ckpt.read_weights([path])
+        shapes = ckpt.read_weights([path], "it")
     except CheckpointError as error:
         assert str(error).isprintable()
     else:
@@ -121,6 +121,6 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
 def test_json_files(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        assert isinstance(config.read_json(path), dict)
+        assert isinstance(files.read_json(path, "it"), dict)
     except CheckpointError as error:
         assert str(error).isprintable()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from vit_pipeline.checkpoints.config import check_config, ignored_settings, num_tokens, read_json
+from vit_pipeline.checkpoints.config import check_config, ignored_settings, num_tokens
+from vit_pipeline.checkpoints.files import read_json
 from vit_pipeline.checkpoints.processors import check_settings
 from vit_pipeline.errors import CheckpointError
 
@@ -139,17 +140,17 @@ def test_default_label2id_beside_real_names_is_ignored() -> None:
 def test_read_json(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     for text, says in (
-        ("{", "not a JSON file"),
+        ("{", "not a JSON object"),
         ("[1]", "it holds a list"),
-        ("[" * 100_000, "not a JSON file"),
-        ("\x00\xff", "not a JSON file"),
+        ("[" * 100_000, "not a JSON object"),
+        ("\x00\xff", "not a JSON object"),
         (" " * (16 * 2**20 + 1), "larger than 16 MiB"),
     ):
         path.write_text(text, encoding="latin-1")
         with pytest.raises(CheckpointError, match=says):
-            read_json(path)
+            read_json(path, "it")
     with pytest.raises(CheckpointError, match="is missing"):
-        read_json(tmp_path / "none.json")
+        read_json(tmp_path / "none.json", "it")
 
 
 @pytest.mark.parametrize(

@@ -470,10 +470,10 @@ REJECTED: dict[str, tuple[Change, str]] = {
     "no such processor": (preprocessor(image_processor_type="NoSuchProcessor"), "'NoSuchProcessor'"),
     "a tokenizer": (preprocessor(image_processor_type="BertTokenizer"), "'BertTokenizer'"),
     # files
-    "half a config": (file("config.json", b'{"model_type":'), "not a JSON file"),
-    "a list": (file("config.json", b"[]"), "not a JSON file"),
+    "half a config": (file("config.json", b'{"model_type":'), "not a JSON object"),
+    "a list": (file("config.json", b"[]"), "not a JSON object"),
     "no config": (without("config.json"), r"config\.json is missing"),
-    "no weights": (without("model.safetensors"), "weights are missing"),
+    "no weights": (without("model.safetensors"), r"model\.safetensors is missing"),
     "cut": (
         lambda f: file("model.safetensors", (f / "model.safetensors").read_bytes()[:-400])(f),
         "cut short",
@@ -490,7 +490,7 @@ REJECTED: dict[str, tuple[Change, str]] = {
             without("model.safetensors"),
             file("model.safetensors.index.json", b'{"weight_map": {"a": "../x.safetensors"}}'),
         ),
-        "no list of files",
+        "files beside it",
     ),
     "deflated": (deflated, "compressed"),
     "config is a pipe": (pipe("config.json"), "not a regular file"),

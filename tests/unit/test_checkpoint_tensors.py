@@ -34,7 +34,7 @@ def shapes(config: ViTConfig) -> dict[str, ckpt.StoredTensor]:
 
 
 def test_the_live_names_on_disk_are_those_of_a_file(folder: Path, config: ViTConfig) -> None:
-    stored = ckpt.read_weights([folder / "model.safetensors"])
+    stored = ckpt.read_weights([folder / "model.safetensors"], "it")
     assert {name: t.shape for name, t in shapes(config).items()} == {n: t.shape for n, t in stored.items()}
     _, state, unused = ckpt.match(stored, config, "it")
     assert list(state) == list(ViTForImageClassification(config).state_dict())
@@ -77,17 +77,17 @@ def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
     good = (folder / "model.safetensors").read_bytes()
     path = tmp_path / "model.safetensors"
     for content, says in (
-        (b"", "damaged or cut short"),
-        (good[:5], "damaged or cut short"),
-        (good[:-1], "damaged or cut short"),
-        (good + b"\0", "damaged or cut short"),
-        (good[:100], "damaged or cut short"),
+        (b"", "is empty"),
+        (good[:5], "cut short, damaged"),
+        (good[:-1], "cut short, damaged"),
+        (good + b"\0", "cut short, damaged"),
+        (good[:100], "cut short, damaged"),
         (struct.pack("<Q", 2**62) + good[8:], "header claims"),
         (struct.pack("<Q", 50_000_000) + good[8:], "header claims 50,000,000 bytes"),
         (b"<html>" + good[6:], "header claims"),
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=says):
-            ckpt.read_weights([path])
+            ckpt.read_weights([path], "it")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        ckpt.read_weights([tmp_path / "none" / "model.safetensors"])
+        ckpt.read_weights([tmp_path / "none" / "model.safetensors"], "it")

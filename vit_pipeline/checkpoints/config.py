@@ -1,61 +1,29 @@
 """A config.json becomes transformers' own ViTConfig, within bounds that keep a hostile one cheap.
 
 Types are checked by transformers' strict config, shapes by ``tensors``. What ViT does not read is ignored and
-noted. Leaves out: timm's layout (``timm_checkpoint``).
+noted. Leaves out: what timm's settings mean (``timm_checkpoint``).
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, printable
+from .files import CONFIG, RULES
+from .timm_checkpoint import is_timm_config, to_transformers_config
 
 if TYPE_CHECKING:
     from transformers import ViTConfig
 
-MAX_JSON_BYTES = 16 * 2**20  # a config with 21,843 class names has about 2 MB
 MAX_TOKENS = 16_385  # 2048×2048 pixels in patches of 16, and CLS
 MAX_CLASSES = 100_000
-#: what is known by name, and the words for it
-RULES = tomllib.loads((Path(__file__).parent / "rules.toml").read_text(encoding="utf-8"))
 _FAMILIES = ("vit", "vit_mae")  # the encoder of an MAE checkpoint is a ViT's
 _PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
 
-def check_regular(path: Path) -> None:
-    """CheckpointError for what is there and no regular file: reading a pipe would wait for ever."""
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path}: not a regular file; put the checkpoint's own file there")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of at most ``MAX_JSON_BYTES``. Raises CheckpointError for anything else."""
-    check_regular(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_JSON_BYTES + 1)
-        if len(text) > MAX_JSON_BYTES:
-            raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
-        value = json.loads(text)
-        if not isinstance(value, dict):
-            raise ValueError(f"it holds a {type(value).__name__}, not an object")
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path.parent}: {path.name} is missing: this is not a complete checkpoint"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a JSON file ({error}); download the checkpoint again") from error
-    return value
-
-
 def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
-    """The ViTConfig that a transformers ``config.json`` describes.
+    """The ViTConfig that a ``config.json`` describes, transformers' or timm's.
 
     Only what ViT reads is passed on, so nothing in the file can choose code.
 
@@ -71,8 +39,10 @@ def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
     from transformers.activations import ACT2FN
 
     def invalid(reason: str) -> CheckpointError:
-        return CheckpointError(f"{where}: config.json {reason}")
+        return CheckpointError(f"{where}: {CONFIG} {reason}")
 
+    if is_timm_config(raw):
+        raw = to_transformers_config(raw, where)
     names = raw["architectures"] if isinstance(raw.get("architectures"), list) else None
     family = raw.get("model_type") or ("vit" if names == ["ViTForImageClassification"] else names)
     if family not in _FAMILIES:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, printable
-from ..hub.cache import CONFIG, PREPROCESSOR
-from . import processors, tensors, timm_checkpoint
-from .config import check_config, ignored_settings, read_json
+from . import tensors
+from .config import check_config, ignored_settings
+from .files import CONFIG, PREPROCESSOR, PROCESSOR, instead, read_json, weights_files
+from .processors import make_processor
+from .timm_checkpoint import is_timm_config, to_transformers_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 class OpenedCheckpoint:
     """A checked checkpoint whose weights have not been read yet."""
 
-    config: ViTConfig
     processor: PilBackend
     labels: tuple[str, ...]  #: () for a backbone without a classifier
     notes: tuple[str, ...]  #: what the user should know, a line each
@@ -45,51 +46,51 @@ class OpenedCheckpoint:
 
 def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
     """Check everything in a checkpoint's folder. Raises CheckpointError; ``where`` names it in messages."""
-    config = read_config(folder, where)
     raw = _read_config(folder, where)
-    files = tensors.weights_files(folder, where)
-    stored, notes = tensors.read_weights(files), []
-    if timm_checkpoint.is_timm_config(raw):
-        stored = timm_checkpoint.to_transformers_tensors(stored, raw, where)
+    config = check_config(raw, where)
+    files = weights_files(folder, where)
+    stored, notes = tensors.read_weights(files, where), []
+    if is_timm_config(raw):
+        stored = to_transformers_tensors(stored, raw, where)
     elif ignored := ignored_settings(raw, config):
         notes.append(f"ignored settings, which ViT does not have: {', '.join(ignored)}")
     model, state, unused = tensors.match(stored, config, where)
     settings = read_preprocessing(folder, where)
-    processor = processors.make_processor(settings, config, where)
+    processor = make_processor(settings, config, where)
     if settings is None:
         notes.append(f"no {PREPROCESSOR}: ViT's own preprocessing is used, at the model's size")
     if unused:
         notes.append(f"ignored weights, for which the model has no use: {', '.join(unused)}")
     if files[-1].suffix == ".bin":
         notes.append(f"no safetensors file; read {files[-1].name} with weights_only=True")
-    backbone = not hasattr(model, "classifier")
-    if backbone:
+    labels = tuple(config.id2label.values()) if hasattr(model, "classifier") else ()
+    if not labels:
         notes.append("a backbone without a classifier: use features, or finetune")
-    labels = () if backbone else tuple(config.id2label.values())
     return OpenedCheckpoint(
-        config, processor, labels, tuple(printable(f"{where}: {note}") for note in notes), model, state
+        processor, labels, tuple(printable(f"{where}: {note}") for note in notes), model, state
     )
 
 
 def read_config(folder: Path, where: str) -> ViTConfig:
     """The ViTConfig alone, of either layout. Raises CheckpointError."""
-    raw = _read_config(folder, where)
-    if timm_checkpoint.is_timm_config(raw):
-        raw = timm_checkpoint.to_transformers_config(raw, where)
-    return check_config(raw, where)
+    return check_config(_read_config(folder, where), where)
 
 
 def read_preprocessing(folder: Path, where: str) -> dict[str, Any] | None:
     """What a ``preprocessor_config.json`` says, from either layout; None where the folder says nothing."""
     raw = _read_config(folder, where)
-    if timm_checkpoint.is_timm_config(raw):
+    if is_timm_config(raw):
         from .timm_processor import to_processor_config  # transformers: late, it takes seconds
 
         return to_processor_config(raw, where)
-    return processors.read_settings(folder)
+    if (folder / PROCESSOR).exists():  # transformers looks here first
+        nested = read_json(folder / PROCESSOR, where).get("image_processor")
+        if isinstance(nested, dict):
+            return nested
+    return read_json(folder / PREPROCESSOR, where) if (folder / PREPROCESSOR).exists() else None
 
 
 def _read_config(folder: Path, where: str) -> dict[str, Any]:
-    if not (folder / CONFIG).exists() and (found := tensors.other_files(folder)):
-        raise CheckpointError(f"{where}: no {CONFIG}: {found}")
-    return read_json(folder / CONFIG)
+    if not (folder / CONFIG).exists() and (found := instead(folder)):
+        raise CheckpointError(f"{where}: {CONFIG} is missing; {found}")
+    return read_json(folder / CONFIG, where)

@@ -8,28 +8,17 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import CheckpointError
-from ..hub.cache import PREPROCESSOR
-from .config import pair, read_json
+from .config import pair
+from .files import PREPROCESSOR
 
 if TYPE_CHECKING:
     from transformers import ViTConfig
     from transformers.image_processing_backends import PilBackend
 
-PROCESSOR = "processor_config.json"  #: where newer releases nest it, under "image_processor"
 MAX_SIDE = 1024  # pixels; or four times the model's own side
-
-
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The preprocessing as the folder has it, unchecked; None where it has none. Raises CheckpointError."""
-    if (folder / PROCESSOR).exists():
-        nested = read_json(folder / PROCESSOR).get("image_processor")
-        if isinstance(nested, dict):  # transformers looks here first
-            return nested
-    return read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).exists() else None
 
 
 def make_processor(raw: Mapping[str, Any] | None, config: ViTConfig, where: object) -> PilBackend:
@@ -89,14 +78,11 @@ def check_settings(raw: Mapping[str, Any], where: object, max_side: int) -> None
 
 def _numbers(value: Any) -> list[Any]:
     """What is given of a number, a list, or a table with numbers."""
-    values = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list | tuple)
-        else [value]
-    )
-    return [number for number in values if number is not None]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [
+        number for number in (value if isinstance(value, list | tuple) else [value]) if number is not None
+    ]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import re
-import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -20,16 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, printable
-from ..hub.cache import PICKLE, WEIGHTS
-from .config import RULES, check_regular, read_json
+from .files import RULES, WEIGHTS, check_file, open_safetensors
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, ViTConfig
 
-MAX_HEADER_BYTES = 16 * 2**20  # the header of a ViT-H/14 file has about 100 kB
 MAX_PICKLE_BYTES = 4 * 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
-INDEX = ".index.json"  #: after the name of a weights file: the list of its shards
 _FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")  # safetensors', torch's
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 # What other heads and older releases leave in a file, and classifying does without.
@@ -59,38 +55,12 @@ class StoredTensor:
         return StoredTensor(shape, self.dtype, lambda: change(self.read()))
 
 
-def weights_files(folder: Path, where: object) -> list[Path]:
-    """The files with the weights, chosen as transformers does: safetensors before pickles, one file before
-    shards (then their index first), a variant (``model.fp16.safetensors``) where there is nothing else.
-
-    Raises CheckpointError where there are none; it says what the folder holds in their place.
-    """
-    names = [WEIGHTS, f"{WEIGHTS}{INDEX}", PICKLE, f"{PICKLE}{INDEX}"]
-    variants = [*sorted(folder.glob("model.*.safetensors")), *sorted(folder.glob("pytorch_model.*.bin"))]
-    for path in (*(folder / name for name in names), *variants):
-        if path.exists():
-            return [path, *_shards(path)] if path.name.endswith(INDEX) else [path]
-    raise CheckpointError(f"{where}: no {WEIGHTS}: {other_files(folder) or 'the weights are missing'}")
-
-
-def other_files(folder: Path) -> str:
-    """What stands in a folder in place of a checkpoint, and what to do; "" where nothing is known."""
-    known = RULES["other_files"]
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if what := known.get(path.name) or known.get(path.suffix):
-            return f"{path.name} is {what}"
-    return ""
-
-
-def read_weights(paths: Iterable[Path]) -> dict[str, StoredTensor]:
+def read_weights(paths: Iterable[Path], where: object) -> dict[str, StoredTensor]:
     """Every tensor in the files, by its name without the prefixes of wrappers. Raises CheckpointError."""
     found: dict[str, StoredTensor] = {}
     for path in paths:
-        check_regular(path)
-        if path.suffix == ".safetensors":
-            found |= _read_safetensors(path)
-        elif path.suffix == ".bin":
-            found |= _read_pickle(path)
+        if path.suffix != ".json":  # an index of shards
+            found |= (_read_safetensors if path.suffix == ".safetensors" else _read_pickle)(path, where)
     while prefix := next((p for p in _WRAPPERS if found and all(n.startswith(p) for n in found)), ""):
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
@@ -124,13 +94,6 @@ def match(
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{where}: config.json describes no model: {error}") from error
     expected = {to_checkpoint_key(name): (name, tuple(p.shape)) for name, p in model.state_dict().items()}
-
-    head = named.get("classifier.weight")
-    if head is not None and head.shape[:1] != (config.num_labels,):
-        outputs = head.shape[0] if head.shape else 0
-        raise CheckpointError(
-            f"{where}: the head has {outputs} outputs and config.json {config.num_labels} class names"
-        )
     extra = [name for name in named if name not in expected]
     unused = [name for name in extra if _UNUSED.search(name) or named[name].dtype not in _FLOATS]
     if backbone:
@@ -145,58 +108,31 @@ def match(
                 f"{where}: the weights {problem} {names[0]}{more}: not those of config.json; get both again"
             )
     for name, (_, shape) in expected.items():
-        if named[name].dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{where}: {name} has the type {named[name].dtype}: quantised weights; use the original ones"
-            )
-        if named[name].shape != shape:
-            raise CheckpointError(
-                f"{where}: {name} has the shape {named[name].shape}; config.json asks for {shape}"
-            )
+        found_shape, dtype = named[name].shape, named[name].dtype
+        problem = f"the shape {found_shape}; config.json asks for {shape}" if found_shape != shape else ""
+        if problem and name == "classifier.weight" and found_shape[1:] == shape[1:]:
+            problem = f"{found_shape[0]} outputs and config.json {shape[0]} class names"
+        if dtype not in _FLOATS:
+            problem = f"the type {dtype}: quantised weights; use the original ones"
+        if problem:
+            raise CheckpointError(f"{where}: {name} has {problem}")
     return model, {live: named[name] for name, (live, _) in expected.items()}, unused
 
 
-def _shards(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
-    files = {str(name) for name in names.values()} if isinstance(names, dict) else set()
-    if not 1 <= len(files) <= 1000 or any(Path(name).name != name for name in files):
-        raise CheckpointError(f"{index}: no list of files beside it; download the checkpoint again")
-    for name in sorted(files):
-        if not (index.parent / name).exists():
-            raise CheckpointError(
-                f"{index.parent}: {name} is missing, one of {len(files)} shards; download it"
-            )
-    return [index.parent / name for name in sorted(files)]
+def _read_safetensors(path: Path, where: object) -> dict[str, StoredTensor]:
+    stored = open_safetensors(path, where, "pt")
+    slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    return {
+        name: StoredTensor(tuple(part.get_shape()), part.get_dtype(), partial(stored.get_tensor, name))
+        for name, part in slices.items()
+    }
 
 
-def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start == b"version ":
-            raise CheckpointError(f"{path}: a Git LFS pointer, not the weights; fetch them: git lfs pull")
-        if len(start) == 8 and (length := struct.unpack("<Q", start)[0]) > MAX_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path}: not a safetensors file: its header claims {length:,} bytes; download it again"
-            )
-        stored: Any = safe_open(path, framework="pt")
-        slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        return {
-            name: StoredTensor(tuple(part.get_shape()), part.get_dtype(), partial(stored.get_tensor, name))
-            for name, part in slices.items()
-        }
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: damaged or cut short ({error}); remove the file and download it again"
-        ) from error
-
-
-def _read_pickle(path: Path) -> dict[str, StoredTensor]:
+def _read_pickle(path: Path, where: object) -> dict[str, StoredTensor]:
     """The tensors of a pickled state dict. ``weights_only`` rejects everything else, code first of all."""
     import torch
 
+    check_file(path, where)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(b"\nbytearray\n") >= 0:  # weights_only would allocate as much as it says
@@ -216,13 +152,13 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
         reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
         reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150)  # not: how to trust it
         raise CheckpointError(
-            f"{path}: rejected, damaged or more than tensors ({reason}); use a copy with {WEIGHTS}"
+            f"{where}: {path.name} is damaged, or more than tensors ({reason}); use a copy with {WEIGHTS}"
         ) from error
     for key in ("state_dict", "model"):  # around the tensors in training checkpoints
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: holds more than a table of tensors; convert it to safetensors")
+        raise CheckpointError(f"{where}: {path.name} is no table of tensors; use a copy with {WEIGHTS}")
     return {
         str(name): StoredTensor(tuple(tensor.shape), _dtype(tensor), partial(torch.Tensor.detach, tensor))
         for name, tensor in state.items()

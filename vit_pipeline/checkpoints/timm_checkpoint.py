@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from ..names import IMAGENET_LABELS
-from .config import RULES
+from .files import RULES
 from .tensors import StoredTensor
 
 if TYPE_CHECKING:
@@ -94,18 +94,11 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> tuple[dict[str
 def to_transformers_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """The same model as a transformers ``config.json``. Raises what :func:`read_timm_config` raises."""
     sizes, pretrained = read_timm_config(config, where)
-    result = {
+    result = {name: sizes[timms] for name, timms in _RULES["config"].items()} | {
         "model_type": "vit",
         "architectures": ["ViTForImageClassification" if sizes["num_classes"] else "ViTModel"],
-        "hidden_size": sizes["embed_dim"],
-        "num_hidden_layers": sizes["depth"],
-        "num_attention_heads": sizes["num_heads"],
         "intermediate_size": int(sizes["embed_dim"] * sizes["mlp_ratio"]),
         "layer_norm_eps": _LAYER_NORM_EPS,
-        "image_size": sizes["img_size"],
-        "patch_size": sizes["patch_size"],
-        "num_channels": sizes["in_chans"],
-        "qkv_bias": sizes["qkv_bias"],
     }
     if sizes["num_classes"]:
         result["id2label"] = _labels(sizes["num_classes"], (config, pretrained), where)
@@ -186,12 +179,12 @@ def _labels(count: int, tables: tuple[Mapping[str, Any], ...], where: object) ->
     names, words = first("label_names", "labels"), first("label_descriptions") or {}  # "labels" is older
     if names is None and count == 1000:
         return dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
-    labels: dict[int, Any] = {index: f"class {index}" for index in range(count)}
     try:
         if isinstance(names, list):
             labels = dict(enumerate(names))
-        elif names is not None:
-            labels |= {int(index): name for index, name in names.items()}
+        else:
+            labels = {index: f"class {index}" for index in range(count)}
+            labels |= {int(index): name for index, name in (names or {}).items()}
         return {index: words.get(name, name) for index, name in labels.items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: config.json has label_names that are no table of names") from error

@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import ViTImageProcessorPil
 
 from ..errors import CheckpointError, ImageError
-from .config import RULES
+from .files import RULES
 from .timm_checkpoint import read_timm_config, unsupported
 
 #: by this, a ``preprocessor_config.json`` asks for torchvision's offset; plain transformers ignores it
