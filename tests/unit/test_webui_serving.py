@@ -1,11 +1,14 @@
-"""The worker behind the WebUI: batches that change no answer, refusals at once, models side by side."""
+"""What visitors share: batches that change no answer, rejections at once, models side by side."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +19,14 @@ from tiny import make_checkpoint
 
 from vit_pipeline import ViTPipeline
 from vit_pipeline.errors import CheckpointError, ImageError, ModelNameError
-from vit_pipeline.webui.model_pool import KEPT, ModelPool
-from vit_pipeline.webui.serving import Answer, Busy, Worker
+from vit_pipeline.webui.handlers import Handlers
+from vit_pipeline.webui.server import THREADS
+from vit_pipeline.webui.serving import MODELS_KEPT, Answer, Busy, ModelPool, Worker
 
 
 @pytest.fixture(scope="module")
 def demo() -> ViTPipeline:
     return ViTPipeline.from_pretrained("demo", device="cpu")
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker(max_waiting=16, max_batch=8)
-    yield worker
-    worker.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,151 +43,188 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 class Gate:
-    """A pipeline whose forward pass waits until it is let through."""
+    """A pipeline whose calls wait until they are let through."""
 
     def __init__(self, pipe: ViTPipeline) -> None:
         self.pipe = pipe
         self.open, self.entered = threading.Event(), threading.Event()
         self.sizes: list[int] = []
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.pipe, name)
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def __call__(self, sources: list[Any], *arguments: Any, **options: Any) -> Any:
         self.entered.set()
         assert self.open.wait(PATIENCE)
-        self.sizes.append(len(pixel_values))
-        return self.pipe.forward(pixel_values)
+        self.sizes.append(len(sources))
+        return self.pipe(sources, *arguments, **options)
 
 
-def results(futures: list[Future[Answer]]) -> list[Answer]:
-    return [future.result(PATIENCE) for future in futures]
+def opened(path: Path, name: str = "") -> io.BytesIO:
+    file = io.BytesIO(path.read_bytes())
+    file.name = name or path.name
+    return file
 
 
-def test_one_image_gets_just_what_predict_says(demo: ViTPipeline, worker: Worker, images: list[Path]) -> None:
-    answer = worker.submit(demo, images[0], name="mine.png", top_k=3, keep=True).result(PATIENCE)
-    alone = demo(images[0], 3)
-    assert answer.prediction.to_dict() == alone.to_dict() | {"source": "mine.png"}
-    assert answer.batch == 1
-    assert set(answer.seconds) == {"read", "preprocess", "forward", "postprocess"}
-    assert answer.image is not None
-    assert answer.image.size == (60, 50)
-    assert answer.pixel_values is not None
-    assert torch.equal(answer.pixel_values, demo.preprocess(demo.read(images[0])))
+def run(test: Awaitable[Any]) -> Any:
+    async def limited() -> Any:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))  # as the server does
+        return await asyncio.wait_for(test, PATIENCE)
+
+    return asyncio.run(limited())
+
+
+def test_one_image_gets_just_what_predict_says(demo: ViTPipeline, images: list[Path]) -> None:
+    answer: Answer = run(Worker().ask(demo, opened(images[0], "mine.png"), 3))
+    assert answer.prediction.to_dict() == demo(images[0], 3).to_dict() | {"source": "mine.png"}
+    assert answer.together == 1
+    assert min(answer.waited, answer.took) >= 0
 
 
 def test_images_that_wait_are_put_together_and_keep_their_answers(
-    demo: ViTPipeline, worker: Worker, images: list[Path]
+    demo: ViTPipeline, images: list[Path]
 ) -> None:
     gate = Gate(demo)
-    futures = []
-    for number, path in enumerate(images):
-        futures.append(worker.submit(gate, path, name=path.name, top_k=1 + number % 3))  # type: ignore[arg-type]
-        assert gate.entered.wait(PATIENCE)
-    wait_until_prepared(worker, len(images) - 1)
-    gate.open.set()
-    for number, (path, answer) in enumerate(zip(images, results(futures), strict=True)):
+
+    async def test() -> list[Answer]:
+        worker = Worker()
+        first = asyncio.create_task(worker.ask(gate, opened(images[0]), 1))  # type: ignore[arg-type]
+        await asyncio.to_thread(gate.entered.wait, PATIENCE)
+        rest = [worker.ask(gate, opened(path), 1 + n % 3) for n, path in enumerate(images[1:], 1)]  # type: ignore[arg-type]
+        waiting = asyncio.gather(*rest)
+        await asyncio.sleep(0)
+        gate.open.set()
+        return [await first, *await waiting]
+
+    for number, (path, answer) in enumerate(zip(images, run(test()), strict=True)):
         alone = demo(path, 1 + number % 3)
         assert answer.prediction.source == path.name
         assert [entry.label for entry in answer.prediction.top] == [entry.label for entry in alone.top]
         assert answer.prediction.score == pytest.approx(alone.score, abs=1e-6)
-        assert answer.pixel_values is None
     assert gate.sizes == [1, 8, 3]
 
 
-def test_models_are_not_mixed_in_a_batch(
-    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
-) -> None:
+def test_models_are_not_mixed_in_a_batch(demo: ViTPipeline, images: list[Path], tmp_path: Path) -> None:
     tiny = ViTPipeline.from_pretrained(make_checkpoint(tmp_path / "tiny"), device="cpu")
-    gates = [Gate(demo), Gate(tiny)]
-    futures = []
-    for number, path in enumerate(images):
-        futures.append(worker.submit(gates[number % 2], path))  # type: ignore[arg-type]
-        assert gates[0].entered.wait(PATIENCE)
-    wait_until_prepared(worker, len(images) - 1)
-    for gate in gates:
-        gate.open.set()
-    answers = results(futures)
-    for number, (path, answer) in enumerate(zip(images, answers, strict=True)):
+
+    async def test() -> list[Answer]:
+        worker = Worker()
+        return await asyncio.gather(
+            *(worker.ask((demo, tiny)[n % 2], opened(path)) for n, path in enumerate(images))
+        )
+
+    for number, (path, answer) in enumerate(zip(images, run(test()), strict=True)):
         alone = (demo, tiny)[number % 2](path)
         assert (answer.prediction.model, answer.prediction.label) == (alone.model, alone.label)
 
 
-def test_one_too_many_is_refused_at_once_and_the_next_one_is_not(
-    demo: ViTPipeline, worker: Worker, images: list[Path]
+def test_one_too_many_is_rejected_at_once_and_the_next_one_is_not(
+    demo: ViTPipeline, images: list[Path]
 ) -> None:
     gate = Gate(demo)
-    futures = [worker.submit(gate, images[n % 12]) for n in range(16)]  # type: ignore[arg-type]
-    with pytest.raises(Busy, match="try again"):
-        worker.submit(demo, images[0])
-    assert worker.unfinished == 16
-    gate.open.set()
-    results(futures)
-    assert worker.submit(demo, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label
-    assert worker.unfinished == 0
+
+    async def test() -> None:
+        worker = Worker(max_waiting=3)
+        waiting = [asyncio.create_task(worker.ask(gate, opened(path))) for path in images[:3]]  # type: ignore[arg-type]
+        await asyncio.to_thread(gate.entered.wait, PATIENCE)
+        with pytest.raises(Busy, match="try again"):
+            await worker.ask(demo, opened(images[3]))
+        gate.open.set()
+        await asyncio.gather(*waiting)
+        assert worker.places.taken == 0
+        answer = await worker.ask(demo, opened(images[3]))
+        assert answer.prediction.label == demo(images[3]).label
+
+    run(test())
 
 
-def test_urls_that_hang_take_no_places_of_images(
-    demo: ViTPipeline, worker: Worker, images: list[Path]
-) -> None:
-    waiting = threading.Event()
+def test_whoever_goes_away_takes_no_answer_from_others(demo: ViTPipeline, images: list[Path]) -> None:
+    gate = Gate(demo)
 
-    class Slow(Gate):
-        def read(self, source: object) -> Image.Image:
-            if isinstance(source, str):
-                assert waiting.wait(PATIENCE)
-                raise ImageError(f"{source}: too slow")
-            return self.pipe.read(source)
+    async def test() -> None:
+        worker = Worker()
+        gone, stays = (asyncio.create_task(worker.ask(gate, opened(path))) for path in images[:2])  # type: ignore[arg-type]
+        await asyncio.to_thread(gate.entered.wait, PATIENCE)
+        gone.cancel()
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert (await stays).prediction.source == images[1].name
+        assert worker.places.taken == 0
 
-    slow = Slow(demo)
-    slow.open.set()
-    futures = [worker.submit(slow, f"http://example.com/{n}") for n in range(8)]  # type: ignore[arg-type]
-    with pytest.raises(Busy):
-        worker.submit(slow, "http://example.com/9")  # type: ignore[arg-type]
-    assert worker.submit(slow, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label  # type: ignore[arg-type]
-    waiting.set()
-    for future in futures:
-        with pytest.raises(ImageError, match="too slow"):
-            future.result(PATIENCE)
+    run(test())
 
 
-def test_a_bad_image_fails_alone(
-    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
-) -> None:
+def test_a_bad_image_fails_alone(demo: ViTPipeline, images: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "page.html"
     bad.write_text("<html>")
-    futures = [worker.submit(demo, path, name=path.name) for path in (images[0], bad, images[1])]
-    with pytest.raises(ImageError, match=r"page\.html") as caught:
-        futures[1].result(PATIENCE)
-    assert str(tmp_path) not in str(caught.value)
-    assert futures[0].result(PATIENCE).prediction.label == demo(images[0]).label
-    assert futures[2].result(PATIENCE).prediction.label == demo(images[1]).label
-    gone = worker.submit(demo, tmp_path / "gone.png", name="gone.png")
-    with pytest.raises(ImageError, match="upload is gone"):
-        gone.result(PATIENCE)
-    assert worker.unfinished == 0
+
+    async def test() -> list[Any]:
+        worker = Worker()
+        asked = (worker.ask(demo, opened(path)) for path in (images[0], bad, images[1]))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, error, last = run(test())
+    assert isinstance(error, ImageError)
+    assert "page.html" in str(error)
+    assert str(tmp_path) not in str(error)
+    assert first.prediction.label == demo(images[0]).label
+    assert last.prediction.label == demo(images[1]).label
 
 
-def test_an_upload_is_a_strangers_image(
-    demo: ViTPipeline, worker: Worker, images: list[Path], tmp_path: Path
-) -> None:
+def test_a_failing_call_fails_its_batch_and_nothing_else(demo: ViTPipeline, images: list[Path]) -> None:
+    class Broken(Gate):
+        def __call__(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("out of something")
+
+    async def test() -> None:
+        worker = Worker()
+        with pytest.raises(RuntimeError, match="out of something"):
+            await worker.ask(Broken(demo), opened(images[0]))  # type: ignore[arg-type]
+        answer = await worker.ask(demo, opened(images[0]))
+        assert answer.prediction.label == demo(images[0]).label
+
+    run(test())
+
+
+def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def hang(url: str, **_: Any) -> bytes:
+        assert go_on.wait(PATIENCE)
+        raise ImageError(f"{url}: too slow")
+
+    monkeypatch.setattr("vit_pipeline.webui.handlers.fetch", hang)
+
+    async def test() -> None:
+        do = Handlers(ModelPool("demo", device="cpu"), Worker())
+        ask = [do.classify(None, f"https://example.com/{n}", "en", "", 5, []) for n in range(9)]
+        waiting = [asyncio.create_task(one) for one in ask]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        (rejected,) = (one for one in waiting if one.done())
+        assert rejected.result()[1]["problem"] == "busy"
+        shown, answer, _, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
+        assert "预测类别" in shown
+        assert answer["label"] == past[0]["label"] == do.models.start(images[0]).label
+        go_on.set()
+        for one in waiting:
+            assert (await one)[1]["problem"] in ("busy", "bad_image")
+
+    run(test())
+
+
+def test_an_upload_is_a_strangers_image(demo: ViTPipeline, images: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.open(images[0]).save(path, "TIFF")  # read from local files only, whatever they are called
     demo.read(path)
-    with pytest.raises(ImageError):
-        worker.submit(demo, path, name="image.png").result(PATIENCE)
 
+    async def test() -> None:
+        do = Handlers(ModelPool("demo", device="cpu"), Worker())
+        for given, problem in ((path, "bad_image"), (tmp_path / "gone.png", "bad_image")):
+            answer = (await do.classify({"path": str(given)}, "", "en", "", 5, []))[1]
+            assert answer["problem"] == problem
+            assert given.name in answer["detail"]
+            assert str(tmp_path) not in str(answer)
+        assert (await do.classify(None, str(images[0]), "en", "", 5, []))[1]["problem"] == "bad_url"
+        assert (await do.classify(None, " ", "en", "", 5, []))[1]["problem"] == "no_image"
 
-def test_a_failing_forward_pass_fails_its_batch_and_nothing_else(
-    demo: ViTPipeline, worker: Worker, images: list[Path]
-) -> None:
-    class Broken(Gate):
-        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("out of something")
-
-    with pytest.raises(RuntimeError, match="out of something"):
-        worker.submit(Broken(demo), images[0]).result(PATIENCE)  # type: ignore[arg-type]
-    assert worker.submit(demo, images[0]).result(PATIENCE).prediction.label == demo(images[0]).label
+    run(test())
 
 
 def test_the_pool_loads_what_is_allowed_and_keeps_what_works(
@@ -202,36 +236,59 @@ def test_the_pool_loads_what_is_allowed_and_keeps_what_works(
     assert pool.choices == ("vit-base", "vit-small", "demo", "acme/tiny", "acme/broken")
     assert pool.find("") is pool.find("demo") is pool.start
     with pytest.raises(ModelNameError, match="not allowed"):
-        pool.load("acme/other")
+        run(pool.get("acme/other"))
     assert hub.requests == []
     with pytest.raises(CheckpointError):
-        pool.load("acme/broken")
+        run(pool.get("acme/broken"))
     assert pool.find("acme/broken") is None
     reports: list[tuple[str, int, int]] = []
-    loaded = pool.load("acme/tiny", lambda *report: reports.append(report))
-    assert loaded is pool.find("acme/tiny") is pool.load("acme/tiny")
+    loaded = run(pool.get("acme/tiny", lambda *report: reports.append(report)))
+    assert loaded is pool.find("acme/tiny") is run(pool.get("acme/tiny"))
     assert reports
-    assert len(loaded.pipe.labels) == 5
-    assert not pool.busy
+    assert len(loaded.labels) == 5
+    assert pool.places.taken == 0
 
 
 def test_the_pool_forgets_the_model_that_was_not_used_for_longest(tmp_path: Path) -> None:
-    folders = [str(make_checkpoint(tmp_path / str(n), seed=n)) for n in range(KEPT)]
+    folders = [str(make_checkpoint(tmp_path / str(n), seed=n)) for n in range(MODELS_KEPT)]
     pool = ModelPool("demo", ["any"], device="cpu")
     assert pool.open
-    first = pool.load(folders[0])
-    pool.load(folders[1])
+    first = run(pool.get(folders[0]))
+    run(pool.get(folders[1]))
     assert pool.find(folders[0]) is first
-    pool.load(folders[2])
+    run(pool.get(folders[2]))
     assert pool.find(folders[1]) is None
     assert pool.find(folders[0]) is first
+    assert pool.find(folders[2]) is not None
     assert pool.find("demo") is pool.start
+    again = run(pool.get(folders[1]))  # not answered by another model: loaded again
+    assert again.name == folders[1]
 
 
-def wait_until_prepared(worker: Worker, count: int) -> None:
-    """Until so many images wait for the model thread."""
-    for _ in range(3000):
-        if worker._ready.qsize() >= count:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError(f"{worker._ready.qsize()} of {count} images were prepared")
+def test_an_address_sets_the_page_and_loads_nothing(tmp_path: Path) -> None:
+    folder = str(make_checkpoint(tmp_path))
+    do = Handlers(ModelPool("demo", [folder], device="cpu"), Worker())
+
+    def visit(search: str, language: str = "en-GB") -> Any:
+        return run(do.visit({"search": search, "language": language, "origin": "http://localhost"}))[:6]
+
+    plain = visit("")
+    assert (plain[0], plain[1], plain[2], plain[3]["selected"], plain[4:]) == (
+        "en",
+        "demo",
+        "demo",
+        "classify",
+        (5, ""),
+    )
+    assert visit("", "zh-TW")[0] == visit("?lang=zh")[0] == "zh"
+    assert visit("?lang=en", "zh-CN")[0] == visit("?lang=xx", "zh-CN")[0] == visit("", "de")[0] == "en"
+    chosen = visit("?lang=zh&model=demo&tab=api&top_k=3")
+    assert (chosen[1], chosen[3]["selected"], chosen[4]) == ("demo", "api", 3)
+    for number, shown in (("0", 1), ("99", 10), ("1e9", 5), ("-1", 5), ("٣", 3)):
+        assert visit(f"?top_k={number}")[4] == shown
+    for name, choice in ((folder, folder), ("<b>/x", "demo")):
+        _, used, chosen_name, tabs, _, status = visit(f"?model={name}&tab=api")
+        assert (used, chosen_name, tabs["selected"]) == ("demo", choice, "model")
+        assert "demo" in status
+        assert "<b>" not in status
+    assert do.models.find(folder) is None
