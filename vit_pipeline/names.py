@@ -118,7 +118,7 @@ def check_repo(repo: str, revision: str | None) -> None:
 
 
 def _folder(path: Path, text: str, revision: str | None, known: KnownModel | None = None) -> ModelName:
-    if path.name.endswith(_FILES) and path.is_file():
+    if path.is_file():  # one of its files
         path = path.parent
     if not path.is_dir():
         raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")

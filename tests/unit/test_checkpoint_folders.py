@@ -461,6 +461,16 @@ REJECTED: dict[str, tuple[Change, str]] = {
     "activation": (config(hidden_act="os.system"), "os.system"),
     "shortest_edge 4096": (preprocessor(size={"shortest_edge": 4096}), "4096"),
     "size 4096": (preprocessor(size=4096), "4096"),
+    "crop_pct": (
+        preprocessor(
+            image_processor_type="ConvNextImageProcessor", size={"shortest_edge": 16}, crop_pct=1e-5
+        ),
+        "crop_pct",
+    ),
+    "shards without their list": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors"),
+        "the list is missing",
+    ),
     "size of no number": (preprocessor(size={"height": "16", "width": 16}), "size"),
     "size 20": (preprocessor(size=20), "do not fit each other"),
     "no resize": (preprocessor(do_resize=False), "do not fit each other"),

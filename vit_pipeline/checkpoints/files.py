@@ -1,7 +1,8 @@
 """The files of a checkpoint: their names, which of them hold the weights, and reading them within bounds.
 
-Leaves out what they mean (``config``, ``processors``, ``tensors``). Every message begins with ``where``, the
-checkpoint as the user knows it.
+Leaves out what they mean (``config``, ``processors``, ``tensors``).
+
+Every message begins with ``where``, the checkpoint as the user knows it.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def shards(index: Path, where: object) -> list[Path]:
 def instead(folder: Path) -> str:
     """What stands in a folder in place of a checkpoint, and what to do; "" where nothing is known."""
     known = RULES["other_files"]
+    if any(folder.glob("*-of-*.safetensors")):
+        return f"of its shards the list is missing, {WEIGHTS}{INDEX}; get that, too"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if what := known.get(path.name) or known.get(path.suffix):
             return f"{path.name} is {what}"

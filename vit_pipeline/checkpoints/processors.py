@@ -71,6 +71,9 @@ def check_settings(raw: Mapping[str, Any], where: object, max_side: int) -> None
         count = len(values) == 3 or not isinstance(raw.get(key), list)
         if not (real and count and (key == "image_mean" or all(values))):
             raise invalid(f"has {key} {raw[key]!r}; finite numbers are needed, one or one a colour")
+    crop_pct = raw.get("crop_pct", 1)  # ConvNeXt's: the image is first made 1 / crop_pct times as large
+    if crop_pct is not None and not (isinstance(crop_pct, int | float) and 0.1 <= crop_pct <= 10):
+        raise invalid(f"has crop_pct {crop_pct!r}; allowed: 0.1 to 10")
     resample = raw.get("resample")
     if resample is not None and (not isinstance(resample, int) or not 0 <= resample <= 5):
         raise invalid(f"has resample {resample!r}; allowed: 0 to 5, Pillow's filters")

@@ -1,7 +1,7 @@
 """What a model calls, in which order, with which shapes, at which cost: a forward pass that computes nothing.
 
 It runs on a copy of the model on torch's meta device: no weights, no memory, and the model stays as it was.
-The formulas are torch's (``flop_registry``), in the two conventions in use:
+The formulas are torch's own (``torch.utils.flop_counter.flop_registry``), in the two conventions in use:
 
 - **with attention**: the multiply–accumulates (MACs) of linear maps, convolutions and the two attention
   products QKᵀ and weights·V; activations are the values that these write.
