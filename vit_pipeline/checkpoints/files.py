@@ -1,7 +1,7 @@
 """The files of a checkpoint: their names, which of them hold the weights, and reading them within bounds.
 
-Leaves out what they mean (``config``, ``processors``, ``tensors``). Every message begins with ``where``, the
-checkpoint as the user knows it.
+Leaves out what they mean (``config``, ``processors``, ``tensors``). Every message begins with the checkpoint,
+as the caller names it.
 """
 
 from __future__ import annotations
