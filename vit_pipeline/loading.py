@@ -213,7 +213,9 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
     if name not in names or (name == "float16" and device.type == "cpu"):
-        raise DeviceError(f"dtype {name!r} on {device.type}; use float32, bfloat16, auto; float16 on a GPU")
+        raise DeviceError(
+            f"dtype {name!r} is not for {device.type}; use float32, bfloat16, auto; float16 on a GPU"
+        )
     return names[name]
 
 

@@ -27,7 +27,20 @@ _PAGE = re.compile(
     rf"(?:/(?:summary|files|(?:tree|blob|resolve|file/view)/({_PART})(?:/[^?#]*)?)?)?/?(?:[?#].*)?"
 )
 _TIMM = re.compile(r"(?:test_)?(?:vit|deit3?)_[a-z0-9_]+(\.[a-z0-9_]+)?")
-_FILES = (".json", ".safetensors", ".bin")
+#: a file of a checkpoint means its folder; of the last ones loading says what they are
+_FILES = (
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".npz",
+    ".h5",
+    ".onnx",
+    ".gguf",
+    ".msgpack",
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ def check_repo(repo: str, revision: str | None) -> None:
 
 
 def _folder(path: Path, text: str, revision: str | None, known: KnownModel | None = None) -> ModelName:
-    if path.is_file():  # one of its files
+    if path.name.endswith(_FILES) and path.is_file():
         path = path.parent
     if not path.is_dir():
         raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")

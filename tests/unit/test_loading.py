@@ -161,9 +161,9 @@ def test_dtypes(folder: Path) -> None:
     assert pick_dtype(torch.bfloat16, cpu) == torch.bfloat16
     assert pick_dtype("auto", cpu) == (torch.bfloat16 if has_native_bfloat16(cpu) else torch.float32)
     assert pick_dtype("auto", torch.device("mps")) == torch.float32
-    with pytest.raises(DeviceError, match="'int8' on cpu"):
+    with pytest.raises(DeviceError, match="'int8' is not for cpu"):
         pick_dtype("int8", cpu)
-    with pytest.raises(DeviceError, match="'float16' on cpu; use float32"):
+    with pytest.raises(DeviceError, match="'float16' is not for cpu; use float32"):
         pick_dtype("float16", cpu)
     assert pick_dtype(torch.float16, torch.device("cuda:0")) == torch.float16
     assert loading.load(folder, dtype="bfloat16").model.dtype == torch.bfloat16
