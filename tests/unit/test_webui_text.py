@@ -15,7 +15,7 @@ FOLDER = Path(vit_pipeline.__file__).parent / "webui"
 SOURCES = [path.read_text("utf-8") for path in (*FOLDER.glob("*.py"), *FOLDER.glob("templates/*.html"))]
 MADE_UP = {f"about_{name}" for name in KNOWN_MODELS} | {"source_embedded", "source_folder"}
 MADE_UP |= {f"tab_{name}" for name in ("classify", "model", "structure", "api")}
-MADE_UP |= {"examples_known", "examples_unknown"}
+MADE_UP |= {"examples_known", "examples_unknown", "common.upload", "common.complete"}
 
 
 @pytest.mark.parametrize("key", TEXTS)

@@ -68,9 +68,8 @@ class Page:
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 self.image_inputs()
-                self.top_k = put(
-                    gr.Slider, "top_k", minimum=1, maximum=MAX_TOP_K, value=5, step=1, elem_id="top-k"
-                )
+                limits = {"minimum": 1, "maximum": MAX_TOP_K, "value": 5, "step": 1}
+                self.top_k = put(gr.Slider, "top_k", elem_id="top-k", buttons=[], **limits)
                 button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
             with gr.Column(scale=6, min_width=320):
                 self.answer = gr.HTML(elem_id="answer")
@@ -129,7 +128,7 @@ class Page:
             with gr.Column(scale=6, min_width=320):
                 self.card = gr.HTML(elem_id="model-card")
         given, loaded = [self.choice, self.lang, self.model], [self.status, self.model, self.badge, self.card]
-        options = _QUIET | {"show_progress": "full", "show_progress_on": self.status}
+        options = _QUIET | {"show_progress": "full", "show_progress_on": self.card}
         self.note_address(button.click(self.do.load, given, loaded, **options).then)
 
     def structure(self) -> None:

@@ -27,6 +27,7 @@ from ..images import MAX_BYTES
 from .guard import Guard
 from .handlers import Handlers
 from .page import build
+from .views import TEXTS
 
 #: Seconds that requests in flight have when the server is told to stop, and that it takes at most to stop.
 DRAIN, STOP = 7.0, 9.0
@@ -61,7 +62,14 @@ def create_app(
         return JSONResponse({"status": "ready", "model": do.models.start.name})
 
     here = Path(__file__).parent
-    looks = {"js": (here / "page.js").read_text("utf-8"), "css_paths": here / "page.css", "footer_links": []}
+    own = {key: texts for key, texts in TEXTS.items() if "." in key}
+    own = gr.I18n(**{tag: {key: own[key][n] for key in own} for n, tag in enumerate(("en", "zh-CN"))})
+    looks = {
+        "js": (here / "page.js").read_text("utf-8"),
+        "css_paths": here / "page.css",
+        "footer_links": [],
+        "i18n": own,
+    }
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace"
     )
