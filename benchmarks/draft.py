@@ -1,7 +1,8 @@
 """Large JPEGs decoded at a reduced size (``--jpeg-draft``): how much quicker, how far the answers move.
 
-    python benchmarks/draft.py --model demo              100 photos of 12 megapixels, made of examples/
-    python benchmarks/draft.py FOLDER --model demo       photos of your own
+    python benchmarks/draft.py --model demo                  100 photos of 12 megapixels, made of examples/
+    python benchmarks/draft.py --model demo --size 683 512   the smallest that are still decoded at 1/8
+    python benchmarks/draft.py FOLDER --model demo           photos of your own
 
 The made photos are always the same: crops of the example photos, enlarged, with grain of one pixel, so that
 there is something for a reduced size to leave out.
@@ -29,11 +30,12 @@ def main() -> None:
         "--model", default="random", help="random (ViT-B/16 of seed 0), demo, vit-base, ./folder"
     )
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar=("WIDTH", "HEIGHT"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if options.folder is None:
-            make_photos(scratch / "photos", options.limit, (4000, 3000))
+            make_photos(scratch / "photos", options.limit, tuple(options.size))
             add_grain(scratch / "photos")
         found = list(find_images([options.folder or scratch / "photos"]))
         paths = found[:: max(1, len(found) // options.limit)][: options.limit]

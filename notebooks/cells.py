@@ -203,7 +203,7 @@ left.imshow(ImageOps.contain(image, (360, 360)))
 left.set(title=f"{label('the photo', '原图')}: {image.width} × {image.height}", xticks=[], yticks=[])
 right.imshow(as_image(pixel_values))
 draw_grid(right)
-title = label("what the model sees, in patches", "模型看到的图，按图块划分")
+title = label("what the model sees, in patches", "模型看到的图，按图像块划分")
 right.set(title=f"{title}: {width} × {height}", xticks=[], yticks=[])
 plt.show()
 
@@ -295,7 +295,7 @@ centred = kernels.flatten(1) - kernels.flatten(1).mean(0)  # (D, 3·P·P)
 components = torch.linalg.svd(centred, full_matrices=False).Vh[:28].unflatten(1, (3, P, P))
 
 figure, grid = plt.subplots(4, 7, figsize=(7, 4.3), layout="constrained")
-title = label("principal components of the patch embedding's filters", "图块嵌入卷积核的主成分")
+title = label("principal components of the patch embedding's filters", "图像块嵌入卷积核的主成分")
 figure.suptitle(f"{title}: {P} × {P} × 3", fontsize=10)
 for axes, component in zip(grid.flat, components):
     strongest = component.flatten()[component.abs().argmax()]  # a component's sign means nothing: fix it
@@ -315,9 +315,9 @@ mosaic = tiles.permute(0, 2, 1, 3).reshape(rows * (rows + gap), columns * (colum
 figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
 shown = axes.imshow(mosaic, interpolation="nearest", cmap="viridis")
 axes.set(
-    title=label("cosine similarity of position embeddings: one tile per patch", "位置嵌入的余弦相似度：每个图块一小格"),
-    xlabel=label("column of the patch", "图块所在的列"),
-    ylabel=label("row of the patch", "图块所在的行"),
+    title=label("cosine similarity of position embeddings: one tile per patch", "位置嵌入的余弦相似度：每个图像块一小格"),
+    xlabel=label("column of the patch", "图像块所在的列"),
+    ylabel=label("row of the patch", "图像块所在的行"),
     xticks=[column * (columns + gap) + columns / 2 - 0.5 for column in range(columns)],
     yticks=[row * (rows + gap) + rows / 2 - 0.5 for row in range(rows)],
     xticklabels=range(1, columns + 1),
@@ -452,7 +452,7 @@ print(say("upside down:", "上下颠倒："))
 compare(logits, after)
 print(say("upside down, position embeddings at zero:", "上下颠倒，位置嵌入清零："))
 compare(blind[0], blind[1])
-print(say("only the rows of patches reversed, position embeddings at zero:", "只颠倒各行图块的顺序，位置嵌入清零："))
+print(say("only the rows of patches reversed, position embeddings at zero:", "只颠倒各行图像块的顺序，位置嵌入清零："))
 compare(blind[0], blind[2])
 assert difference(logits, after) > ROUNDING
 assert difference(blind[0], blind[1]) > ROUNDING

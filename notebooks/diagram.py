@@ -37,8 +37,8 @@ TEXT = {
         "classes": ("cat", "dog", "frog", "bird"),
     },
     "zh": {
-        "cut": "① 切成图块（patch）",
-        "embed": "② E：每个图块\n变成一个向量",
+        "cut": "① 切成图像块（patch）",
+        "embed": "② E：每个图像块\n变成一个向量",
         "add": "③ 最前面放 CLS，\n再加位置嵌入",
         "layers": "④ L 层编码器：每个 token 都看得见所有 token",
         "read": "⑤ 只读 CLS",

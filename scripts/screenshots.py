@@ -40,7 +40,8 @@ def take(
             viewport=SIZES[size], locale=LOCALES[lang], color_scheme=scheme, is_mobile=phone, has_touch=phone
         )
         page = context.new_page()
-        page.goto(url)
+        page.goto(f"{url}/?lang={lang}")
+        page.wait_for_load_state("networkidle")  # the words of the language have arrived
         page.locator("#image input[type=file]").set_input_files(ROOT / "examples" / "cat.png")
         page.wait_for_selector("#answer .vp-class")
         for number, tab in enumerate(TABS):

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, loading
-from .checkpoints.folder import read_recipe
+from .checkpoints.folder import read_preprocessing
 from .names import DEFAULT_MODEL, KnownModel, parse_name
-from .structure import describe
-from .structure.costs import Cost
+from .structure import Cost, describe
 
 FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
+_PUBLISHED = ("summary", "preprocessing", "top1", "top1_source", "licence", "revision", "sha256")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ModelCard:
     parameters: int
     cost: Cost
     input_shape: tuple[int, ...]  #: (1, 3, H, W)
-    classes: int
-    recipe: str | None  #: preprocessing, read from its files; None when they are not on disk
+    classes: int  #: 0 for a backbone without a classifier
+    preprocessing: str | None  #: read from its files; None when they are not on disk
     published: KnownModel | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,45 +38,38 @@ class ModelCard:
         card = {key: value for key, value in vars(self).items() if key not in ("cost", "published")}
         card |= {"input_shape": list(self.input_shape)} | asdict(self.cost)
         if self.published:
-            known = self.published
-            card["published"] = {
-                "summary": known.summary,
-                "recipe": known.preprocessing,
-                "top1": known.top1,
-                "top1_source": known.top1_source,
-                "licence": known.licence,
-                "revision": known.revision,
-                "sha256": dict(known.sha256),
-            }
+            card["published"] = {key: getattr(self.published, key) for key in _PUBLISHED}
         return card
 
     def __str__(self) -> str:
-        cost, size = self.cost, f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded"
+        cost, known = self.cost, self.published
+        size = f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded"
         height, width = self.input_shape[-2:]
-        macs = f"{cost.macs / 1e9:.3f}", f"{cost.macs_timm / 1e9:.3f}"
+        classes = f"{self.classes:,}" if self.classes else "no"
         activations = f"{cost.activations / 1e6:.2f} M", f"{cost.activations_timm / 1e6:.2f} M"
         lines = [
             self.name,
-            *([f"  {self.published.summary}"] if self.published else []),
+            *([f"  {known.summary}"] if known else []),
             f"  {self.source}, {size}",
             "computed",
             f"  parameters     {self.parameters:,}",
-            f"  with attention {macs[0]} GMACs, {activations[0]} activations",
-            f"  without        {macs[1]} GMACs, {activations[1]} activations (as timm's cards count)",
-            f"  input          {width}×{height} pixels; {self.classes:,} classes",
+            f"  with attention {cost.macs / 1e9:.3f} GMACs, {activations[0]} activations",
+            f"  without        {cost.macs_timm / 1e9:.3f} GMACs, {activations[1]} activations"
+            " (as timm's cards count)",
+            f"  input          {width}×{height} pixels; {classes} classes",
+            *([f"  preprocessing  {self.preprocessing}"] if self.preprocessing else []),
         ]
-        if self.recipe:
-            lines.append(f"  preprocessing  {self.recipe}")
-        if self.published and (self.published.top1 or self.published.preprocessing):
+        if known:
             lines.append("published by its authors")
-            if self.published.preprocessing and not self.recipe:
-                lines.append(f"  preprocessing  {self.published.preprocessing}")
-            if self.published.top1:
-                lines.append(f"  top-1          {self.published.top1} % on ImageNet-1k")
-                lines.append(f"                 ({self.published.top1_source})")
-            lines.append(f"  licence        {self.published.licence}")
-            lines.append(f"  revision       {self.published.revision or 'not pinned'}")
-            lines.append(f"  SHA-256        {'known' if self.published.sha256 else 'not known'}")
+            if known.preprocessing and not self.preprocessing:
+                lines.append(f"  preprocessing  {known.preprocessing}")
+            if known.top1:
+                lines.append(f"  top-1          {known.top1} % on ImageNet-1k")
+                lines.append(f"                 ({known.top1_source})")
+            lines.append(f"  licence        {known.licence}")
+            if known.repo:
+                lines.append(f"  revision       {known.revision or 'not pinned: its newest'}")
+                lines.append(f"  SHA-256        {'checked' if known.sha256 else 'not known to this package'}")
         return "\n".join(lines)
 
 
@@ -92,35 +85,36 @@ def model_card(name: str | Path = DEFAULT_MODEL, revision: str | None = None) ->
     structure = describe(loading.load_config(name, revision))
     assert structure.input_shape is not None
     assert structure.output_shape is not None
-    recipe = describe_recipe(read_recipe(folder, str(name))) if folder else None
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else None
-    source = f"{place} {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder)
     return ModelCard(
-        meant.text,
-        source,
-        size,
-        structure.params,
-        structure.cost,
-        structure.input_shape,
-        structure.output_shape[-1],
-        recipe,
-        meant.known,
+        name=meant.text,
+        source=f"{place} {meant.repo}" if meant.repo else "embedded" if meant.known else str(folder),
+        on_disk=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else None,
+        parameters=structure.params,
+        cost=structure.cost,
+        input_shape=structure.input_shape,
+        classes=0 if structure.class_name == "ViTModel" else structure.output_shape[-1],
+        preprocessing=describe_preprocessing(read_preprocessing(folder, str(name)) or {}) if folder else None,
+        published=meant.known,
     )
 
 
-def describe_recipe(settings: Mapping[str, Any]) -> str:
-    """Preprocessing in words, from a ``preprocessor_config.json``."""
+def describe_preprocessing(settings: Mapping[str, Any]) -> str:
+    """In words, from a ``preprocessor_config.json``."""
+
+    def sides(size: Any) -> str:
+        height, width = (size.get("height"), size.get("width")) if isinstance(size, Mapping) else (size, size)
+        return f"{width}×{height}"
+
     steps = []
     if settings.get("do_resize", True) and (size := settings.get("size")) is not None:
-        size = size if isinstance(size, Mapping) else {"height": size, "width": size}
-        edge = size.get("shortest_edge")
-        to = f"short side to {edge}" if edge else f"to {size.get('width')}×{size.get('height')}"
+        edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
+        to = f"short side to {edge}" if edge else f"to {sides(size)}"
         steps.append(f"resize {to} ({FILTERS[settings.get('resample', 2)]})")
     if settings.get("do_center_crop") and (crop := settings.get("crop_size")) is not None:
-        crop = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
-        steps.append(f"centre crop {crop.get('width')}×{crop.get('height')}")
+        steps.append(f"centre crop {sides(crop)}")
     for key in ("image_mean", "image_std"):
-        if values := settings.get(key):
-            same = len(set(values)) == 1
-            steps.append(f"{key[6:]} {values[0] if same else ' '.join(f'{value:g}' for value in values)}")
+        if (values := settings.get(key)) is not None:
+            numbers = values if isinstance(values, list) else [values]
+            words = [f"{number:g}" for number in numbers]
+            steps.append(f"{key[6:]} {words[0] if len(set(words)) == 1 else ' '.join(words)}")
     return ", ".join(steps)

@@ -31,8 +31,10 @@ R = TypeVar("R")
 Prepare = Callable[[str, Any], torch.Tensor]
 Compute = Callable[[torch.Tensor, list[str]], Sequence[R]]
 
+THREAD = "prepare"  #: the name of the threads that read and preprocess
 TIME_LIMIT = 60.0  #: seconds for reading and preprocessing one image
 _AHEAD = 3  #: batches that are read and not yet computed
+_PATIENCE = 5.0  #: seconds for a thread to end with the image in its hands
 _MOST_KNOWN = 1000  #: known results that are passed on at once
 
 
@@ -118,6 +120,11 @@ def _ahead(
     todo: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
     waiting: deque[_Task] = deque()
     late: set[_Task] = set()
+    workers: list[threading.Thread] = []
+
+    def start() -> None:
+        workers.append(threading.Thread(target=work, name=THREAD, daemon=True))
+        workers[-1].start()
 
     def work() -> None:
         while (task := todo.get()) is not None:
@@ -138,7 +145,7 @@ def _ahead(
         while not task.done.wait(min(1.0, time_limit)):
             if task.started and time.monotonic() - task.started > time_limit:
                 late.add(task)
-                threading.Thread(target=work, name="prepare", daemon=True).start()
+                start()
                 said = f"{task.name}: not read within {time_limit:g} s; save it again, or leave it out"
                 return _Task(task.name, task.source, ImageError(said))
         return task
@@ -146,7 +153,7 @@ def _ahead(
     try:
         for number, task in enumerate(tasks):
             if number < threads:
-                threading.Thread(target=work, name="prepare", daemon=True).start()
+                start()
             waiting.append(task)
             if isinstance(task.source, Known | VitPipelineError):
                 task.outcome = task.source
@@ -161,8 +168,10 @@ def _ahead(
         with suppress(queue.Empty):
             while True:  # what has not begun is dropped
                 todo.get_nowait()
-        for _ in range(threads):
+        for _ in workers:
             todo.put(None)
+        for worker in workers:  # an interpreter that ends under a thread's feet may abort
+            worker.join(0.1 if late else _PATIENCE)
 
 
 def _next_batch(tasks: Iterator[_Task], batch_size: int, clock: Clock) -> list[_Task]:

@@ -104,13 +104,14 @@ def save_features(
     and ArgumentError for another ending, or Parquet without pyarrow.
     """
     path = Path(output)
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {' or '.join(SUFFIXES)}")
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         check_installed("pyarrow", path.name)
     batches = stream_features(sources, pipe, pool=pool, batch_size=batch_size, on_error=on_error)
     with replacing(path) as partial:
-        write = _write_npz if path.suffix == ".npz" else _write_parquet
+        write = _write_npz if suffix == ".npz" else _write_parquet
         count = write(partial, batches, pipe)
         if not count:
             partial.unlink()
@@ -124,7 +125,8 @@ def _write_npz(partial: Path, batches: Batches, pipe: ViTPipeline) -> int:
         names += batch_names
         values.append(features.numpy())
     table = np.concatenate(values) if values else np.zeros((0, pipe.model.config.hidden_size), np.float32)
-    np.savez(partial, source=np.array(names, dtype=np.str_), features=table, model=np.array(pipe.name))
+    with partial.open("wb") as file:  # by its name, numpy would add to it
+        np.savez(file, source=np.array(names, dtype=np.str_), features=table, model=np.array(pipe.name))
     return len(names)
 
 

@@ -1,34 +1,44 @@
 """A name becomes files on disk, and the files a checked model, processor, labels and provenance.
 
-Nothing is believed before it is checked: config within bounds, tensors exactly those of the config, as many
-labels as outputs, finite logits on a blank image. Leaves out: downloading (``hub``), what the files may
-say (``checkpoints``).
+Also where a model runs and in which number format. Leaves out: downloading (``hub``), what the files may say
+(``checkpoints``).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import torch
 
 from . import hub
-from .checkpoints.config import check_config, read_json
-from .checkpoints.folder import open_folder, quiet_transformers, read_config, weights_file
-from .checkpoints.timm_checkpoint import is_timm_config
-from .devices import pick_device, pick_dtype
+from .checkpoints import open_checkpoint
+from .checkpoints.config import check_config
+from .checkpoints.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json, sha256_of, weights_files
+from .checkpoints.folder import read_config
+from .checkpoints.processors import quiet_transformers
 from .errors import CheckpointError, DeviceError
-from .hub.cache import CONFIG, PREPROCESSOR
 from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import ViTConfig, ViTForImageClassification
+    from transformers import PreTrainedModel, ViTConfig
     from transformers.image_processing_backends import PilBackend
 
-Progress = Callable[[str, int, int], None]
+Progress = hub.Progress
+
+
+class LocateOptions(TypedDict, total=False):
+    """Where a model's files are looked for, as in :func:`vit_pipeline.hub.download`; and their digests."""
+
+    refresh: bool
+    progress: Progress | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    token: str | None
+    expected_sha256: Mapping[str, str] | None  #: file name → SHA-256 that the file must have
 
 
 @dataclass(frozen=True)
@@ -42,57 +52,47 @@ class Provenance:
     repo: str | None = None
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files the model was made of: config, preprocessing, weights."""
+    def files(self) -> list[Path]:
+        """The files the model was made of: config, preprocessing, weights with all their shards."""
         if self.folder is None:
-            return ()
-        names = (CONFIG, PREPROCESSOR, weights_file(self.folder).name)
-        return tuple(path for name in names if (path := self.folder / name).is_file())
+            return []
+        settings = [self.folder / name for name in (CONFIG, PREPROCESSOR, PROCESSOR)]
+        return [*filter(Path.is_file, settings), *weights_files(self.folder, self.name)]
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """File name → SHA-256, read from disk on first use."""
-        digests = {}
-        for path in self.files:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return digests
+        return {path.name: sha256_of(path) for path in self.files}
 
     def __str__(self) -> str:
-        where = f"{self.source} {self.repo}" if self.repo else self.source
-        return f"{self.name} ({where})" if self.repo != self.name else f"{self.name} ({self.source})"
+        return f"{self.name} ({self.source}{f' {self.repo}' if self.repo not in (None, self.name) else ''})"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A checked model on its device in ``eval()`` mode, and what travels with it."""
 
-    model: ViTForImageClassification
+    model: PreTrainedModel  #: a ViTForImageClassification, or a ViTModel (a backbone, without labels)
     processor: PilBackend
     labels: tuple[str, ...]
     provenance: Provenance
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def locate(
     name: str | Path = DEFAULT_MODEL,
     revision: str | None = None,
     *,
-    refresh: bool = False,
-    config_only: bool = False,
-    progress: Progress | None = None,
-    expected_sha256: Mapping[str, str] | None = None,
+    weights: bool = True,
+    **options: Unpack[LocateOptions],
 ) -> Provenance:
     """The files of a model, downloaded from ModelScope if they are not on disk.
 
     Args:
-        name: a short name (``vit-base``, ``vit-small``, ``demo``), ``owner/name`` or ``owner/name@revision``
-            on ModelScope, or a folder. A ``Path`` is always a folder.
+        name: what :func:`vit_pipeline.names.parse_name` understands.
         revision: a branch or tag of the ModelScope repository.
-        refresh: look for newer files, although a complete copy is there.
-        config_only: ``config.json`` is enough.
-        progress: called with (file name, bytes so far, bytes in all).
-        expected_sha256: file name → SHA-256 that the file must have.
+        weights: False when ``config.json`` is enough.
+        options: :class:`LocateOptions`.
 
     Raises:
         ModelNameError: the name means nothing, or both a folder and a repository.
@@ -100,14 +100,14 @@ def locate(
         CheckpointError: a file has not the expected SHA-256.
     """
     meant = parse_name(name, revision)
+    expected = options.pop("expected_sha256", None) or {}
     if meant.folder is not None:
         found = Provenance(meant.text, "embedded" if meant.known else "folder", None, meant.folder)
     else:
         assert meant.repo is not None
-        repo, revision = meant.repo, meant.revision
-        copy = hub.download(repo, revision, refresh=refresh, weights=not config_only, progress=progress)
-        found = Provenance(meant.text, copy.source, copy.revision, copy.folder, repo)
-    for file_name, digest in (expected_sha256 or {}).items():
+        copy = hub.download(meant.repo, meant.revision, weights=weights, **options)  # type: ignore[misc]
+        found = Provenance(meant.text, copy.source, copy.revision, copy.folder, meant.repo)
+    for file_name, digest in expected.items():
         if (actual := found.sha256.get(file_name)) != digest.lower():
             what = f"has the SHA-256 {actual}" if actual else "is not among its files"
             raise CheckpointError(f"{name}: {file_name} {what}, expected {digest}: not the file you pinned")
@@ -117,14 +117,14 @@ def locate(
 def load_config(name: str | Path = DEFAULT_MODEL, revision: str | None = None) -> ViTConfig:
     """The checked config of a model, without its weights; from the package itself for the short names."""
     meant = parse_name(name, revision)
-    if meant.known and meant.known.config and meant.revision is None:
-        return _vit_config(check_config(_packaged_config(meant.known.config), name))
-    found = locate(name, revision, config_only=True)
+    if meant.known and meant.revision is None:
+        raw = read_json(meant.known.config, name)
+        if "id2label" not in raw:  # ImageNet's class names are kept once
+            raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
+        return check_config(raw, name)
+    found = locate(name, revision, weights=False)
     assert found.folder is not None
-    if is_timm_config(read_json(found.folder / CONFIG)):
-        found = locate(name, revision)  # its sizes are read from its tensors
-    assert found.folder is not None
-    return _vit_config(read_config(found.folder, found.name))
+    return read_config(found.folder, found.name)
 
 
 def load(
@@ -133,81 +133,95 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "float32",
-    refresh: bool = False,
-    progress: Progress | None = None,
-    expected_sha256: Mapping[str, str] | None = None,
+    **options: Unpack[LocateOptions],
 ) -> LoadedModel:
     """A checked model on its device, ready for ``model(pixel_values)``.
 
     Args:
-        device: ``auto`` (CUDA, then MPS, then CPU) or a name that torch knows, such as ``cuda:1``.
-        dtype: ``float32``, ``bfloat16``, or ``auto`` (bfloat16 only where the hardware runs it natively).
+        device: as :func:`pick_device` has it, such as ``auto`` or ``cuda:1``.
+        dtype: as :func:`pick_dtype` has it: ``float32``, ``bfloat16``, ``auto``, ``float16`` on a GPU.
 
     The other arguments, and what is raised for them, are those of :func:`locate`; also:
 
     Raises:
-        CheckpointError: the files are incomplete, tampered with, or not a ViT classifier.
-        DeviceError: there is no such device or dtype.
+        CheckpointError: the files are incomplete, dangerous, or not a ViT.
+        DeviceError: there is no such device or dtype, or no room on it.
     """
     target = pick_device(device)
     number = pick_dtype(dtype, target)
-    found = locate(name, revision, refresh=refresh, progress=progress, expected_sha256=expected_sha256)
-    where = found.name
+    found = locate(name, revision, **options)
     assert found.folder is not None
-    opened = open_folder(found.folder, where)
-
-    from transformers import ViTForImageClassification  # after the checks: it takes seconds
-
-    settings: dict[str, Any] = {"dtype": number, "device_map": {"": target}, "output_loading_info": True}
-    if opened.state is None:
-        settings |= {"use_safetensors": True, "local_files_only": True}
-    else:
-        settings["state_dict"] = opened.state
-    with quiet_transformers():
-        try:
-            model, info = ViTForImageClassification.from_pretrained(
-                found.folder if opened.state is None else None, config=_vit_config(opened.config), **settings
-            )
-        except (RuntimeError, ValueError, OSError) as error:
-            if "out of memory" in str(error).lower():
-                raise DeviceError(f"{where}: no room on {target}; use another device or dtype") from error
-            raise CheckpointError(f"{where}: cannot be loaded: {error}") from error
-    wrong = {kind: names for kind, names in info.items() if names}
-    if wrong:
-        raise CheckpointError(f"{where}: the weights do not fit the config: {wrong}")
-    model.eval()
-    labels = tuple(opened.config["id2label"].values())
-    _check_blank_image(model, opened.processor, labels, where)
-    return LoadedModel(model, opened.processor, labels, found, opened.notes)
+    opened = open_checkpoint(found.folder, found.name)
+    try:
+        model = opened.to_model(target, number)
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error).lower():
+            raise CheckpointError(f"{found.name}: the weights cannot be read: {error}") from error
+        raise DeviceError(f"{found.name}: no room on {target}; use another device or dtype") from error
+    check_pair(model, opened.processor, opened.labels, found.name)
+    return LoadedModel(model, opened.processor, opened.labels, found, opened.notes)
 
 
-def _vit_config(settings: Mapping[str, Any]) -> ViTConfig:
-    from transformers import ViTConfig
+def check_pair(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
+    """One forward pass of a gray image: processor, model and class names fit each other.
 
-    return ViTConfig(**settings)
+    Args:
+        model: a ViTForImageClassification; or a ViTModel, with ``labels`` of ().
 
-
-def _packaged_config(path: Path) -> dict[str, Any]:
-    """A config that ships with the package; ImageNet's class names are kept once, beside it."""
-    raw = read_json(path)
-    if "id2label" not in raw:
-        raw["id2label"] = dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
-    return raw
-
-
-def _check_blank_image(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
-    """One forward pass of a gray image: the sizes fit each other, and the logits are finite."""
-    import torch
+    Raises:
+        CheckpointError: they do not, or the outputs are not finite.
+    """
     from PIL import Image
 
     image = Image.new("RGB", (48, 32), (128, 128, 128))
     try:
         with quiet_transformers(), torch.inference_mode():
             pixels = processor(images=[image], return_tensors="pt").pixel_values  # (1, 3, H, W)
-            logits = model(pixels.to(model.device)).logits  # (1, C)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            output = model(pixels.to(model.device))
+    except Exception as error:  # every processor fails in its own way
         raise CheckpointError(f"{where}: preprocessing and model do not fit each other: {error}") from error
-    if logits.shape != (1, len(labels)):
-        raise CheckpointError(f"{where}: {logits.shape[-1]} outputs but {len(labels)} class names")
-    if not bool(torch.isfinite(logits).all()):
-        raise CheckpointError(f"{where}: the logits of a blank image are not finite: the weights are damaged")
+    values = output.last_hidden_state if not labels else output.logits  # (1, N, D) or (1, C)
+    if labels and values.shape != (1, len(labels)):
+        raise CheckpointError(f"{where}: {values.shape[-1]} outputs but {len(labels)} class names")
+    if not bool(torch.isfinite(values).all()):
+        raise CheckpointError(f"{where}: outputs for a gray image are not finite: the weights are damaged")
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """``auto`` → CUDA, then MPS, then CPU; any other name must be there. Raises DeviceError."""
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if str(device) == "auto":
+        device = next(kind for kind, count in there.items() if count)
+    try:
+        picked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device {device!r} means nothing to torch; use auto, cpu, cuda or mps") from error
+    count = there.get(picked.type, 0)
+    if (picked.index or 0) >= count:
+        raise DeviceError(f"device {device}: this machine has {count} of kind {picked.type}; use auto or cpu")
+    return torch.device("cuda:0") if str(picked) == "cuda" else picked
+
+
+def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype by its name; ``auto`` is bfloat16 only where the device has instructions for it.
+
+    Raises DeviceError for other names, and for float16 on a CPU.
+    """
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    name = str(dtype).removeprefix("torch.")
+    if name == "auto":
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+    if name not in names or (name == "float16" and device.type == "cpu"):
+        raise DeviceError(
+            f"dtype {name!r} is not for {device.type}; use float32, bfloat16, auto; float16 on a GPU"
+        )
+    return names[name]
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 run in hardware there (elsewhere they work, slowly)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(features.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))

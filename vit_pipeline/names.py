@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .errors import ModelNameError
 
@@ -28,7 +27,20 @@ _PAGE = re.compile(
     rf"(?:/(?:summary|files|(?:tree|blob|resolve|file/view)/({_PART})(?:/[^?#]*)?)?)?/?(?:[?#].*)?"
 )
 _TIMM = re.compile(r"(?:test_)?(?:vit|deit3?)_[a-z0-9_]+(\.[a-z0-9_]+)?")
-_FILES = (".json", ".safetensors", ".bin")
+#: a file of a checkpoint means its folder; of the last ones loading says what they are
+_FILES = (
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".npz",
+    ".h5",
+    ".onnx",
+    ".gguf",
+    ".msgpack",
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +61,11 @@ class KnownModel:
     licence: str = "apache-2.0"
 
 
-def _known_model(name: str, entry: dict[str, Any]) -> KnownModel:
-    paths = {key: DATA_FOLDER / entry[key] for key in ("config", "folder") if key in entry}
-    return KnownModel(name, **entry | paths)
-
-
-_CATALOGUE = tomllib.loads((DATA_FOLDER / "models.toml").read_text(encoding="utf-8"))
-KNOWN_MODELS = {name: _known_model(name, entry) for name, entry in _CATALOGUE.items()}
+_PATHS = ("config", "folder")
+KNOWN_MODELS = {
+    name: KnownModel(name, **{k: DATA_FOLDER / v if k in _PATHS else v for k, v in entry.items()})
+    for name, entry in tomllib.loads((DATA_FOLDER / "models.toml").read_text(encoding="utf-8")).items()
+}
 
 
 @dataclass(frozen=True)
@@ -100,9 +110,7 @@ def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
         other = f"{base}@embedded" if not repo else f"{base}@master" if repo == base else repo
         raise ModelNameError(f"{name} is a folder here and a model's name too; say ./{name} or {other}")
     if known and known.folder:
-        if revision not in (None, "embedded"):
-            raise ModelNameError(f"{name}: the embedded model has no revisions; leave {revision!r} out")
-        return ModelName(name, folder=known.folder, known=known)
+        return _folder(known.folder, name, None if revision == "embedded" else revision, known)
     if is_repo and repo:
         check_repo(repo, revision)
         return ModelName(name, repo=repo, revision=revision, known=known)
@@ -122,14 +130,14 @@ def check_repo(repo: str, revision: str | None) -> None:
         raise ModelNameError(f"{repo}: {revision!r} is not a branch or tag name")
 
 
-def _folder(path: Path, text: str, revision: str | None) -> ModelName:
+def _folder(path: Path, text: str, revision: str | None, known: KnownModel | None = None) -> ModelName:
     if path.name.endswith(_FILES) and path.is_file():
         path = path.parent
     if not path.is_dir():
         raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")
     if revision is not None:
         raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
-    return ModelName(text, folder=path)
+    return ModelName(text, folder=path, known=known)
 
 
 def _known() -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 import torch
 
 from . import engine, loading
-from .errors import ArgumentError, CheckpointError, VitPipelineError
+from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .images import read_image, source_name
 from .names import DEFAULT_MODEL
 
@@ -34,14 +34,11 @@ class ReadOptions(TypedDict, total=False):
     max_pixels: int
 
 
-class Options(ReadOptions, total=False):
+class Options(ReadOptions, loading.LocateOptions, total=False):
     """How a pipeline is loaded, as :func:`vit_pipeline.loading.load` does."""
 
     device: str | torch.device
     dtype: str | torch.dtype
-    refresh: bool
-    progress: loading.Progress | None
-    expected_sha256: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Prediction:
         return found | {"top": [entry.to_dict() for entry in self.top]}
 
     def __str__(self) -> str:
-        return f"Predicted class: {self.label}"
+        return f"Predicted class: {printable(self.label)}"
 
 
 class ViTPipeline:
@@ -100,7 +97,8 @@ class ViTPipeline:
         """Take objects in memory as they are: your own model, fresh from a fine-tune.
 
         Args:
-            model: a ``ViTForImageClassification`` on its device; it is put into ``eval()`` mode.
+            model: a ``ViTForImageClassification`` on its device, or a ``ViTModel``, which has features only.
+                It is put into ``eval()`` mode.
             processor: its image processor.
             provenance: where they are from.
             notes: what the user should know of them, a line each.
@@ -108,9 +106,12 @@ class ViTPipeline:
         """
         self.model = model.eval()
         self.processor = processor
+        names = sorted(model.config.id2label.items()) if hasattr(model, "classifier") else []
+        self.labels = tuple(str(label) for _, label in names)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
         self.notes = tuple(notes)
-        self.labels = tuple(str(label) for _, label in sorted(model.config.id2label.items()))
+        if provenance is None:
+            loading.check_pair(model, processor, self.labels, self.name)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.reading = reading
@@ -163,7 +164,7 @@ class ViTPipeline:
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → logits (B, C), before softmax."""
         if not self.labels:
-            raise CheckpointError(f"{self.name}: a backbone without a classifier; use features")
+            raise CheckpointError(f"{self.name}: a backbone without a classifier: use features, or finetune")
         logits: torch.Tensor = self.model(self._there(pixel_values)).logits
         return logits
 

@@ -32,15 +32,15 @@ def find_images(sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
             - a folder: its images and those of its subfolders, sorted, hidden ones left out
             - a glob, with ``*``, ``?`` or ``[``: the files that match, sorted
-            - a text file (``.txt``) or an open binary file: a list of paths and URLs, one a line, taken as
-              they stand; relative paths start at the working folder; empty lines are left out
+            - a text file (``.txt``), an open binary file or any iterator of lines in bytes: a list of paths
+              and URLs, one a line, taken as they stand; relative paths start at the working folder
             - a URL or any other path: itself, whether or not it is there (reading it says what is wrong)
             - bytes, as read from stdin, and any other image: itself
     """
     for source in sources:
         if isinstance(source, str | Path):
             yield from _expand(os.fspath(source))
-        elif hasattr(source, "readline"):
+        elif isinstance(source, Iterator):
             yield from _lines(source)
         else:
             yield "<stdin>" if isinstance(source, bytes) else source_name(source), source
@@ -64,7 +64,7 @@ def _expand(text: str) -> Iterator[tuple[str, Any]]:
         except OSError as error:
             yield name, ImageError(f"{name}: this list cannot be read: {error.strerror or error}")
     elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110 (the same)
-        matches = [path for path in sorted(glob.glob(text, recursive=True)) if Path(path).is_file()]
+        matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]  # noqa: PTH113 (the same)
         if not matches:
             yield name, ImageError(f"{name}: no file matches this glob")
         yield from ((source_name(path), path) for path in matches)

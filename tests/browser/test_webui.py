@@ -124,7 +124,7 @@ def test_only_the_two_endpoints_are_public(web: WebUI) -> None:
 
 
 def test_structure_of_a_model_in_both_languages(web: WebUI) -> None:
-    for lang, word in (("en", "attention"), ("zh", "个参数")):
+    for lang, word in (("en", "attention"), ("zh", "参数量")):
         event, (structure,) = call(web.url, "structure", "", lang, "execution")
         assert event == "complete"
         assert structure["params"] == 2693578

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import ViTForImageClassification
 
-from vit_pipeline.checkpoints import config, timm_config
+from vit_pipeline import loading
+from vit_pipeline.checkpoints import config, files, processors, timm_checkpoint
 from vit_pipeline.checkpoints import tensors as ckpt
+from vit_pipeline.checkpoints.timm_processor import to_processor_config
 from vit_pipeline.errors import CheckpointError
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "60"))
@@ -25,9 +28,14 @@ fuzz = settings(
 )
 TESTS = Path(__file__).parents[1]
 GOOD = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "config.json").read_text())
-RECIPE = json.loads((TESTS.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text())
+PREPROCESSING = json.loads(
+    (TESTS.parent / "vit_pipeline" / "demo_model" / "preprocessor_config.json").read_text()
+)
 TIMM = json.loads((TESTS / "golden" / "timm_vit_small_mini" / "config.json").read_text())
 WEIGHTS = (TESTS / "golden" / "timm_vit_small_mini" / "model.safetensors").read_bytes()
+
+VIT = config.check_config(GOOD, "demo")
+MODEL = ViTForImageClassification(VIT).eval()
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
@@ -51,26 +59,33 @@ def test_configs(raw: dict[str, Any]) -> None:
         assert str(error).startswith("it: config.json")
         assert str(error).isprintable()
         return
-    assert 1 <= checked["num_hidden_layers"] <= 128
-    assert list(checked["id2label"]) == list(range(len(checked["id2label"])))
+    assert 1 <= checked.num_hidden_layers <= 128
+    assert list(checked.id2label) == list(range(checked.num_labels))
     assert config.num_tokens(checked) <= config.MAX_TOKENS
+    config.ignored_settings(raw, checked)
+    try:
+        ckpt.match({}, checked, "it")  # builds the model
+    except CheckpointError as error:
+        assert str(error).startswith("it: ")
 
 
 @fuzz
-@given(changed(RECIPE))
-def test_recipes(raw: dict[str, Any]) -> None:
+@given(changed(PREPROCESSING))
+def test_preprocessing(raw: dict[str, Any]) -> None:
     try:
-        config.check_processor(raw, "it")
+        processor = processors.make_processor(raw, VIT, "it")
+        loading.check_pair(MODEL, processor, tuple(VIT.id2label.values()), "it")
     except CheckpointError as error:
-        assert str(error).startswith("it: preprocessor_config.json")
+        assert str(error).startswith("it: ")
 
 
 @fuzz
 @given(changed(TIMM) | changed(TIMM["pretrained_cfg"]).map(lambda cfg: {**TIMM, "pretrained_cfg": cfg}))
 def test_timm_configs(raw: dict[str, Any]) -> None:
-    if timm_config.is_timm_config(raw):
+    if timm_checkpoint.is_timm_config(raw):
         try:
-            timm_config.read_timm_config(raw, "it")
+            config.check_config(timm_checkpoint.to_transformers_config(raw, "it"), "it")
+            processors.check_settings(to_processor_config(raw, "it"), "it", 1024)
         except CheckpointError as error:
             assert str(error).startswith("it: ")
 
@@ -91,7 +106,7 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
         content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     )
     try:
-        shapes = ckpt.safetensors_shapes(path)
+        shapes = ckpt.read_weights([path], "it")
     except CheckpointError as error:
         assert str(error).isprintable()
     else:
@@ -106,6 +121,6 @@ def test_weights_with_changed_bytes(path: Path, data: st.DataObject) -> None:
 def test_json_files(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        assert isinstance(config.read_json(path), dict)
+        assert isinstance(files.read_json(path, "it"), dict)
     except CheckpointError as error:
         assert str(error).isprintable()

@@ -50,7 +50,7 @@ def test_cut_anywhere(written: list[dict[str, Any]], data: st.DataObject) -> Non
             assert b"\n" not in content[:cut]
             return
         with file:
-            found = list(file.records())
+            found = [record for record, _ in file.records()]
             assert found == written[: len(found)]
             assert len(found) == max(content[:cut].count(b"\n") - 1, 0)
             file.write(written[len(found) :])
@@ -69,7 +69,7 @@ def test_overwritten_anywhere(written: list[dict[str, Any]], junk: bytes, data: 
         damaged = content[:start] + junk + content[start + len(junk) :]
         path.write_bytes(damaged)
         with contextlib.suppress(OutputError), RecordFile(path, HEADER) as file:
-            for record in file.records():
+            for record, _ in file.records():
                 assert "source" in record
         assert path.read_bytes() == damaged or not damaged.count(b"\n")
 

@@ -35,7 +35,7 @@ def test_downloads_once_and_then_makes_no_request(acme: HubServer, run: Run) -> 
     assert str(record["label"]).startswith("thing ")
     assert err == (
         f"{REPO} (ModelScope), revision master, on cpu, float32; "
-        "knows only: thing 0, thing 1, thing 2, thing 3, thing 4\n"
+        "5 classes: thing 0, thing 1, thing 2, thing 3, thing 4\n"
     )
     assert sorted(acme.downloads) == ["config.json", "model.safetensors", "preprocessor_config.json"]
     acme.requests.clear()

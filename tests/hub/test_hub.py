@@ -25,13 +25,15 @@ from conftest import PATIENCE, Spawn, wait_for
 from hub_server import LISTING, HubServer
 
 from vit_pipeline import hub as door
+from vit_pipeline.checkpoints.files import CONFIG, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
 from vit_pipeline.hub.advice import in_the_open
 from vit_pipeline.hub.cache import RECORD, snapshot_folder
 from vit_pipeline.names import KNOWN_MODELS, KnownModel, parse_name
 
 REPO = "acme/tiny-vit"
-CONFIG, PREPROCESSOR, WEIGHTS = FILES = (door.CONFIG, door.PREPROCESSOR, door.WEIGHTS)
+FILES = (CONFIG, PREPROCESSOR, WEIGHTS)
+INDEX = f"{WEIGHTS}.index.json"
 Files = dict[str, bytes]
 
 
@@ -168,10 +170,10 @@ def test_refresh_of_a_copy_that_the_client_made_itself(tiny: HubServer, tiny_fil
 
 
 def test_pickle_only_where_there_are_no_safetensors(hub: HubServer, tiny_files: Files) -> None:
-    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {door.PICKLE: b"PK weights"}
+    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
     hub.add(REPO, files)
     found = door.download(REPO)
-    assert found.files == (CONFIG, PREPROCESSOR, door.PICKLE)
+    assert found.files == (CONFIG, PREPROCESSOR, PICKLE)
     hub.clear()
     assert door.download(REPO).files == found.files
     assert hub.requests == []
@@ -191,7 +193,7 @@ def sharded(files: Files, names: tuple[str, ...] = SHARDS) -> Files:
     table = {f"tensor.{place}": name for place, name in enumerate(names)}
     index = json.dumps({"metadata": {}, "weight_map": table}).encode()
     small = {name: content for name, content in files.items() if name != WEIGHTS}
-    return small | {door.INDEX: index} | dict.fromkeys(names, files[WEIGHTS])
+    return small | {INDEX: index} | dict.fromkeys(names, files[WEIGHTS])
 
 
 def test_shards(hub: HubServer, tiny_files: Files) -> None:
@@ -200,7 +202,7 @@ def test_shards(hub: HubServer, tiny_files: Files) -> None:
         REPO, files | {"model-00003-of-00003.safetensors": b"of another time", "pytorch_model.bin": b"PK"}
     )
     found = door.download(REPO)
-    assert found.files == (CONFIG, PREPROCESSOR, door.INDEX, *SHARDS)
+    assert found.files == (CONFIG, PREPROCESSOR, INDEX, *SHARDS)
     assert hub.downloads == sorted(found.files)
     assert contents(found.folder, found.files) == files
     hub.clear()
@@ -210,6 +212,29 @@ def test_shards(hub: HubServer, tiny_files: Files) -> None:
     assert door.find_cached(REPO) is None
     assert door.download(REPO).downloaded
     assert hub.downloads == [SHARDS[1]]
+
+
+def test_pickles_in_shards(hub: HubServer, tiny_files: Files) -> None:
+    shards = tuple(f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2))
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
+    small = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)}
+    hub.add(REPO, small | {f"{PICKLE}.index.json": index} | dict.fromkeys(shards, b"PK weights"))
+    found = door.download(REPO)
+    assert found.files == (CONFIG, PREPROCESSOR, f"{PICKLE}.index.json", *shards)
+    assert door.find_cached(REPO) is not None
+    (found.folder / shards[1]).unlink()
+    assert door.find_cached(REPO) is None
+
+
+def test_weights_beside_those_that_were_downloaded(hub: HubServer, tiny_files: Files) -> None:
+    """Loading would prefer them, so the copy is not the one that was downloaded."""
+    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
+    hub.add(REPO, files)
+    folder = door.download(REPO).folder
+    (folder / WEIGHTS).write_bytes(tiny_files[WEIGHTS])
+    assert door.find_cached(REPO) is None
+    assert door.download(REPO).downloaded
+    assert not (folder / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +249,7 @@ def test_shards(hub: HubServer, tiny_files: Files) -> None:
 )
 def test_an_index_that_names_other_files(hub: HubServer, tiny_files: Files, names: tuple[str, ...]) -> None:
     hub.add(REPO, sharded(tiny_files, names))
-    with pytest.raises(CheckpointError, match=door.INDEX):
+    with pytest.raises(CheckpointError, match=INDEX):
         door.download(REPO)
     assert not set(hub.downloads) & set(names)
     assert door.find_cached(REPO) is None
@@ -237,7 +262,7 @@ def test_a_shard_that_the_repository_lacks(hub: HubServer, tiny_files: Files) ->
     assert door.find_cached(REPO) is None
 
 
-@pytest.mark.parametrize("extra", [{}, {door.PROCESSOR: b"{}"}])
+@pytest.mark.parametrize("extra", [{}, {PROCESSOR: b"{}"}])
 def test_no_preprocessor_config(hub: HubServer, tiny_files: Files, extra: Files) -> None:
     """Where the repository has none, its download is complete without; elsewhere that proves nothing."""
     files = {CONFIG: tiny_files[CONFIG], WEIGHTS: tiny_files[WEIGHTS]} | extra
@@ -252,7 +277,7 @@ def test_no_preprocessor_config(hub: HubServer, tiny_files: Files, extra: Files)
 def test_a_file_that_the_repository_has_no_more(tiny: HubServer, tiny_files: Files) -> None:
     folder = door.download(REPO).folder
     (folder / "notes.txt").write_text("the user's own")
-    newer = {CONFIG: tiny_files[CONFIG], PREPROCESSOR: tiny_files[PREPROCESSOR], door.PICKLE: b"PK weights"}
+    newer = {CONFIG: tiny_files[CONFIG], PREPROCESSOR: tiny_files[PREPROCESSOR], PICKLE: b"PK weights"}
     tiny.add(REPO, newer)
     assert door.download(REPO, refresh=True).files == tuple(newer)
     assert {path.name for path in folder.iterdir()} == {*newer, RECORD, "notes.txt"}
@@ -263,7 +288,7 @@ def test_a_file_that_the_repository_has_no_more(tiny: HubServer, tiny_files: Fil
     ("without", "words"),
     [
         (CONFIG, "has no config.json"),
-        (WEIGHTS, "has neither model.safetensors nor pytorch_model.bin"),
+        (WEIGHTS, "has no model.safetensors or pytorch_model.bin"),
     ],
 )
 def test_a_file_that_the_repository_lacks(
@@ -330,8 +355,8 @@ def test_a_listing_that_is_none(tiny: HubServer, body: bytes, words: str) -> Non
 
 
 def test_a_file_far_too_large_is_refused_at_once(tiny: HubServer, tiny_files: Files) -> None:
-    tiny.add(REPO, tiny_files | {CONFIG: b" " * 10_000_001})
-    download_fails("config.json has 10000001 bytes")
+    tiny.add(REPO, tiny_files | {CONFIG: b" " * (2**24 + 1)})
+    download_fails("config.json has 16777217 bytes")
     assert tiny.downloads == []
 
 
@@ -339,10 +364,10 @@ def test_a_file_far_too_large_is_refused_at_once(tiny: HubServer, tiny_files: Fi
     ("name", "content", "words"),
     [
         (WEIGHTS, b"", "model.safetensors is empty"),
-        (WEIGHTS, b"\xff" * 64, "cut short"),
-        (WEIGHTS, (2).to_bytes(8, "little") + b"{]", "model.safetensors is cut short or damaged"),
-        (WEIGHTS, (11).to_bytes(8, "little") + b'{"x": null}', "model.safetensors is cut short or damaged"),
-        (WEIGHTS, (2).to_bytes(8, "little") + b"{}more", "model.safetensors is cut short or damaged"),
+        (WEIGHTS, b"\xff" * 64, "model.safetensors is cut short"),
+        (WEIGHTS, (2).to_bytes(8, "little") + b"{]", "model.safetensors is cut short, damaged"),
+        (WEIGHTS, (11).to_bytes(8, "little") + b'{"x": null}', "model.safetensors is cut short, damaged"),
+        (WEIGHTS, (2).to_bytes(8, "little") + b"{}more", "model.safetensors is cut short, damaged"),
         (CONFIG, b"[1]", "config.json is not a JSON object"),
         (CONFIG, b"[" * 100_000, "config.json is not a JSON object"),
         (PREPROCESSOR, b"\xff{}", "preprocessor_config.json is not a JSON object"),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Run
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from vit_pipeline import Prediction, ViTPipeline, pipeline
 from vit_pipeline.batch import Summary, classify
@@ -92,6 +92,7 @@ def assert_same(results: list[Any], alone: list[Any], atol: float = 1e-6) -> Non
 # Streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
 def test_a_stream_says_what_one_by_one_says(demo: ViTPipeline, folder: Path, batch_size: int) -> None:
     paths = [path for _, path in find_images([folder])]
@@ -111,6 +112,7 @@ def test_a_stream_takes_every_kind_of_image(demo: ViTPipeline) -> None:
     assert list(demo.stream([])) == []
 
 
+@pytest.mark.slow
 def test_a_stream_reads_a_little_ahead_and_no_further(demo: ViTPipeline) -> None:
     read = 0
 
@@ -166,6 +168,7 @@ def test_a_model_that_breaks_down_ends_the_run(
 # Folders to files
 
 
+@pytest.mark.slow
 def test_every_file_has_a_record_in_order(demo: ViTPipeline, folder: Path, tmp_path: Path) -> None:
     seen: list[Summary] = []
     summary = classify(folder, tmp_path / "r.jsonl", demo, progress=seen.append, top_k=3)
@@ -228,6 +231,7 @@ def test_lists_patterns_and_stdin(demo: ViTPipeline, tmp_path: Path) -> None:
     assert str(again) == "10 images, 3 errors, 10 of them from before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_a_run_goes_on_where_it_was_stopped(
     demo: ViTPipeline, folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +284,7 @@ for path in (output, whole):
 """
 
 
+@pytest.mark.slow
 def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path) -> None:
     whole, output, listed = tmp_path / "whole.jsonl", tmp_path / "r.jsonl", tmp_path / "list.txt"
     listed.write_text("\n".join(path for _, path in find_images([folder] * 6)))
@@ -294,6 +299,7 @@ def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["list.txt", "r.jsonl", "whole.jsonl"]
 
 
+@pytest.mark.slow
 def test_errors_are_read_again(demo: ViTPipeline, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -332,6 +338,7 @@ def small_images(folder: Path, numbers: range) -> None:
         Image.new("RGB", (20, 20), (number % 256, number // 2 % 256, 90)).save(folder / f"{number:04}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [0, 3])
 def test_only_what_is_new_or_changed_is_read_again(
     demo: ViTPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
@@ -404,6 +411,7 @@ def test_an_unreadable_folder_is_a_record_in_its_place(demo: ViTPipeline, tmp_pa
     assert code == 1
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_is_an_error_record(
     demo: ViTPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +433,19 @@ def test_an_image_that_hangs_is_an_error_record(
     forever.set()
 
 
+@pytest.mark.slow
+def test_a_decoder_that_hangs_holds_up_no_other_image(
+    demo: ViTPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_images(tmp_path / "images", range(12))
+    Image.new("RGB", (20, 20)).save(tmp_path / "images" / "0003b.tif")
+    forever = threading.Event()
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", lambda self: forever.wait())
+    summary = classify(tmp_path / "images", tmp_path / "r.jsonl", demo, time_limit=2, threads=2)
+    assert (summary.images, summary.errors) == (13, 1)
+    forever.set()
+
+
 CRASHER = """
 import os, sys
 from pathlib import Path
@@ -439,6 +460,7 @@ images.read_image = pipeline.read_image = read
 """
 
 
+@pytest.mark.slow
 def test_an_image_that_crashes_the_process_costs_one_restart(tmp_path: Path) -> None:
     small_images(tmp_path / "images", range(20))
     (tmp_path / "sitecustomize.py").write_text(CRASHER)
@@ -477,6 +499,7 @@ def test_results_are_not_mixed(demo: ViTPipeline, half: ViTPipeline, tmp_path: P
     assert classify([PHOTOS, PHOTOS], output, demo, batch_size=3).images == 2 * count
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_a_resume_completes_it(
     demo: ViTPipeline, folder: Path, tmp_path: Path
 ) -> None:
@@ -528,6 +551,7 @@ def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "r.jsonl"
     result = command(folder, "-o", output)
@@ -546,6 +570,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert command(folder, "-o", tmp_path / "r.txt").returncode == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_batch_in_hand(folder: Path, tmp_path: Path, demo: ViTPipeline) -> None:
     listed, output = tmp_path / "list.txt", tmp_path / "r.jsonl"
     listed.write_text("\n".join(path for _, path in find_images([folder] * 40)))
@@ -566,20 +591,33 @@ def test_ctrl_c_finishes_the_batch_in_hand(folder: Path, tmp_path: Path, demo: V
     assert classify(listed, output, demo).classified == 3
 
 
+HANG = (
+    "import sys, threading, vit_pipeline.pipeline as pipeline\n"
+    "real = pipeline.read_image\n"
+    "pipeline.read_image = lambda source, **o: threading.Event().wait() if '0003' in str(source) "
+    "else real(source, **o)\n"
+    "from vit_pipeline.__main__ import main\nmain()"
+)
+
+
+@pytest.mark.slow
+def test_a_hang_ends_in_an_error_record_and_an_ordinary_exit(tmp_path: Path) -> None:
+    small_images(tmp_path / "images", range(6))
+    arguments = [tmp_path / "images", "-o", tmp_path / "r.jsonl", "-m", "demo", "--time-limit", "1"]
+    line = [sys.executable, "-c", HANG, "classify", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert [number for number, record in enumerate(records(tmp_path / "r.jsonl")) if "error" in record] == [3]
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     """Also while an image hangs that no time limit ends."""
-    script = (
-        "import sys, threading, vit_pipeline.pipeline as pipeline\n"
-        "real = pipeline.read_image\n"
-        "pipeline.read_image = lambda source, **o: threading.Event().wait() if '0003' in str(source) "
-        "else real(source, **o)\n"
-        "from vit_pipeline.__main__ import main\nmain()"
-    )
     small_images(tmp_path / "images", range(4))
     line = [
         sys.executable,
         "-c",
-        script,
+        HANG,
         "classify",
         str(tmp_path / "images"),
         "-o",

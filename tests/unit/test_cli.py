@@ -112,7 +112,7 @@ def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError("1 / 0")
 
-    monkeypatch.setattr("vit_pipeline.cli.predict.open_pipeline", fail)
+    monkeypatch.setattr("vit_pipeline.cli.options.open_pipeline", fail)
     monkeypatch.delenv("VIT_PIPELINE_DEBUG", raising=False)
     code, _, err = run("predict", "x.png")
     assert code == 1
@@ -173,7 +173,7 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, at: str
 
 
 def test_ctrl_c_at_work_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     def leave(code: int) -> None:

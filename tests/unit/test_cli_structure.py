@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import Run
 from hub_server import HubServer
+from rich.cells import cell_len
 from tiny import change_json, make_checkpoint
 
 PHOTO = Path(__file__).parents[2] / "examples" / "cat.png"
+
+
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def test_vit_base_offline_before_anything_is_downloaded(hub: HubServer, run: Run) -> None:
@@ -33,6 +41,21 @@ def test_formats_and_languages(run: Run, form: str, lang: str) -> None:
     assert any("\u4e00" <= character <= "\u9fff" for character in out) == (lang == "zh")
     if form == "json":
         assert json.loads(out)["params"] == 2_693_578
+
+
+def test_columns_and_plain_terminals(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = run("structure", "--model", "demo")[1]
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = run("structure", "--model", "demo")[1]
+    assert 60 < max(map(cell_len, wide.splitlines())) <= 100
+    assert max(map(cell_len, narrow.splitlines())) <= 60
+    assert "\x1b" not in wide + narrow
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert run("structure", "--model", "demo")[0] == 0
+    sys.stdout.flush()
+    written = sys.stdout.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"embeddings" in written
+    assert b"\\u" not in written
 
 
 def test_depth_layers_image_and_compare(run: Run) -> None:

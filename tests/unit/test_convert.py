@@ -6,10 +6,16 @@ import pytest
 import torch
 from conftest import Run
 from make_timm import timm_config, write_timm
-from tiny import make_checkpoint
-from transformers import AutoImageProcessor, ViTForImageClassification, ViTImageProcessorPil
+from tiny import SIZES, make_checkpoint
+from transformers import (
+    AutoImageProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
-from vit_pipeline import ViTPipeline
+from vit_pipeline import ViTPipeline, loading
 from vit_pipeline.convert import convert
 from vit_pipeline.errors import OutputError
 
@@ -66,6 +72,22 @@ def test_other_layouts_and_architectures(tmp_path: Path) -> None:
         pixel_values = pipe.preprocess([pipe.read(path) for path in PHOTOS])
         with torch.inference_mode():
             assert (model(pixel_values).logits - pipe.forward(pixel_values)).abs().max() == 0
+
+
+def test_a_backbone_stays_a_backbone(tmp_path: Path) -> None:
+    plain = ViTModel(ViTConfig(**SIZES)).eval()
+    plain.save_pretrained(tmp_path / "dino")
+    source, target = (
+        loading.load(tmp_path / "dino"),
+        loading.load(convert(tmp_path / "dino", tmp_path / "new")),
+    )
+    pixels = torch.randn(1, 3, 16, 16)
+    with torch.inference_mode():
+        expected = plain(pixels)
+        for loaded in (source, target):
+            assert loaded.labels == ()
+            assert torch.equal(loaded.model(pixels).last_hidden_state, expected.last_hidden_state)
+            assert torch.equal(loaded.model(pixels).pooler_output, expected.pooler_output)
 
 
 def test_what_is_there_is_left_alone(tmp_path: Path, run: Run) -> None:

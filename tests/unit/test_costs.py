@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTConfig, ViTForImageClassification
+from vit_trees import tiny
 
 from vit_pipeline.structure import describe
-from vit_pipeline.structure.costs import Cost, attention_cost, module_cost, weight_bytes
+from vit_pipeline.structure.measure import Cost, measure
 
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 
@@ -72,18 +73,50 @@ def test_rectangular_images_and_other_patches() -> None:
     assert structure.input_shape == (1, 3, 64, 32)
 
 
-def test_modules_one_by_one() -> None:
-    linear = module_cost(nn.Linear(3, 5), (1, 7, 3), (1, 7, 5))
-    assert linear == Cost(105, 105, 35, 35)
-    grouped = module_cost(nn.Conv2d(4, 8, 3, groups=2), (1, 4, 5, 5), (1, 8, 3, 3))
-    assert grouped == Cost(72 * 18, 72 * 18, 72, 72)
-    assert module_cost(nn.LayerNorm(6), (1, 7, 6), (1, 7, 6)) == Cost(macs_timm=5 * 42)
-    assert module_cost(nn.LayerNorm(6, elementwise_affine=False), (1, 6), (1, 6)) == Cost(macs_timm=24)
-    assert module_cost(nn.GELU(), (1, 6), (1, 6)) == Cost()
-    assert module_cost(nn.Bilinear(2, 2, 2), (1, 2), (1, 2)) is None
-    assert attention_cost(heads=2, tokens=3, head_dim=4) == Cost(macs=144, activations=18 + 24)
+@pytest.mark.parametrize(
+    ("module", "shape", "cost"),
+    [
+        (nn.Linear(3, 5), (1, 7, 3), Cost(105, 105, 35, 35)),
+        (nn.Linear(3, 5, bias=False), (1, 7, 3), Cost(105, 105, 35, 35)),
+        (nn.Conv2d(4, 8, 3, groups=2), (1, 4, 5, 5), Cost(72 * 18, 72 * 18, 72, 72)),
+        (nn.LayerNorm(6), (1, 7, 6), Cost(macs_timm=5 * 42)),
+        (nn.LayerNorm(6, elementwise_affine=False), (1, 6), Cost(macs_timm=24)),
+        (nn.GELU(), (1, 6), Cost()),
+    ],
+)
+def test_modules_one_by_one(module: nn.Module, shape: tuple[int, ...], cost: Cost) -> None:
+    assert [call.cost for call in measure(module, shape)] == [cost]
+
+
+def test_attention_is_what_the_modules_around_it_do_not_count() -> None:
+    rows = {row.role: row for row in describe(config("small")).rows}
+    heads, tokens, head_dim = 6, 197, 64
+    weights = heads * tokens * tokens
+    activations = weights + heads * tokens * head_dim
+    assert rows["attention_core"].cost == Cost(macs=2 * weights * head_dim, activations=activations)
+    assert rows["attention"].cost == Cost()
+
+
+def test_a_module_without_a_formula_is_named() -> None:
+    model = tiny()
+    model.vit.layers[1].mlp.activation_fn = nn.PReLU()
+    structure = describe(model)
+    assert structure.not_counted == ("vit.layers.1.mlp.activation_fn",)
+    assert structure.cost == describe(tiny()).cost
+
+
+def test_counting_leaves_the_modules_of_other_threads_alone() -> None:
+    hooks: list[int] = []
+
+    class Spy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hooks.append(len(torch.nn.modules.module._global_forward_pre_hooks))
+            return super().forward(x)
+
+    assert len(measure(Spy(3, 5), (1, 3))) == 1
+    assert hooks == [0]
 
 
 def test_memory_of_weights() -> None:
     sizes = {"float32": 40, "bfloat16": 20, "float16": 20, "int8": 10}
-    assert weight_bytes(10) == sizes
+    assert describe(nn.Sequential(nn.Linear(4, 2))).weight_bytes == sizes

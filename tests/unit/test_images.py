@@ -550,7 +550,7 @@ def test_broken_files_are_images_or_image_errors_and_leave_no_trace(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "gif", "bmp", "lzw"])
-def test_a_image_cut_anywhere_in_its_pixels_raises(name: str, tmp_path: Path) -> None:
+def test_an_image_cut_anywhere_in_its_pixels_raises(name: str, tmp_path: Path) -> None:
     data = sample_images.honest_files()[name]
     path = tmp_path / "cut"
     path.write_bytes(data)
@@ -641,6 +641,7 @@ _LARGEST: dict[str, tuple[Callable[[], bytes], str, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _LARGEST)
 def test_memory_of_the_largest_images_is_bounded(name: str, tmp_path: Path) -> None:
     make, answer, most = _LARGEST[name]

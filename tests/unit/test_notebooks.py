@@ -152,6 +152,7 @@ def test_committed_notebook_is_whole_and_self_contained(lang: str) -> None:
     assert collapsed == {"setup", "solution-1", "solution-2", "solution-3", "solution-4"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("lang", NOTEBOOKS)
 def test_runs_offline_and_shows_what_is_committed(run: Run, lang: str) -> None:
@@ -166,6 +167,7 @@ def test_runs_offline_and_shows_what_is_committed(run: Run, lang: str) -> None:
     assert {"en": "of 10 classes", "zh": "共 10 类"}[lang] in texts(now["predict"])
 
 
+@pytest.mark.slow
 def test_takes_the_model_from_the_hub(hub: HubServer, run: Run, tiny_files: dict[str, bytes]) -> None:
     hub.add(REPO, tiny_files)
     cells = codes(run())
@@ -177,12 +179,14 @@ def test_takes_the_model_from_the_hub(hub: HubServer, run: Run, tiny_files: dict
     assert "Predicted class: thing" in texts(cells["predict"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_other_errors_are_not_hidden_behind_the_demo_model(run: Run) -> None:
     with pytest.raises(CellExecutionError, match="ModelNameError"):
         run(model="vit-bass", last="load")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_runs_on_a_model_shaped_like_vit_b16(run: Run, tmp_path: Path) -> None:
     """Random weights, all of its layers: about half a minute."""
@@ -197,6 +201,7 @@ def test_runs_on_a_model_shaped_like_vit_b16(run: Run, tmp_path: Path) -> None:
     assert "1 / 197" in texts(cells["one-patch"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_runs_on_a_timm_checkpoint(run: Run, tmp_path: Path) -> None:
     config = timm_config("vit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=3)

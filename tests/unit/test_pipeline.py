@@ -71,6 +71,7 @@ def test_top_k_of_all_classes_sums_to_one(demo: ViTPipeline) -> None:
     assert [entry.score for entry in top] == sorted((entry.score for entry in top), reverse=True)
 
 
+@pytest.mark.slow
 def test_lists_keep_their_order_whatever_the_batch_size(demo: ViTPipeline) -> None:
     paths = [PHOTOS / name for name in NAMES] * 2
     alone = [demo(path) for path in paths]

@@ -47,7 +47,7 @@ def test_what_cannot_be_resized_names_the_image() -> None:
         to_pixel_values(edge, Image.new("RGB", (1, 200_000)))
 
 
-def test_a_image_that_cannot_be_resized_does_not_lose_the_others() -> None:
+def test_an_image_that_cannot_be_resized_does_not_lose_the_others() -> None:
     pipe = ViTPipeline.from_pretrained(Path(__file__).parents[1] / "golden" / "timm_vit_small_mini")
     image = Image.new("RGB", (300, 200), "red")
     results = pipe([image, Image.new("RGB", (60_000, 1)), image], on_error="return")

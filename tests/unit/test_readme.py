@@ -53,6 +53,7 @@ def test_transcripts(path: Path, run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert run_readme.differences(shown, tmp_path) == []
 
 
+@pytest.mark.slow
 @each
 def test_python(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -47,6 +47,7 @@ def test_a_header_then_records_in_order(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.jsonl"]  # no lock is left behind
 
 
+@pytest.mark.slow
 def test_wherever_it_is_cut_the_whole_records_stay(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     content = fill(path, "a", "ü", "c")

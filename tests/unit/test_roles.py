@@ -7,12 +7,12 @@ from rich.cells import cell_len
 from vit_trees import VERSIONS, listing
 
 from vit_pipeline.checkpoints.tensors import to_checkpoint_key
-from vit_pipeline.roles import BY_KEY, LANGUAGES, ROLES, TEXTS, find_role, other_names
+from vit_pipeline.roles import LANGUAGES, ROLES, TEXTS, find_role, older_paths
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_role_has_a_brief_that_fits_and_a_whole_sentence(lang: str) -> None:
-    assert TEXTS[lang].keys() == {*BY_KEY, "unknown"}
+    assert TEXTS[lang].keys() == {*ROLES, "unknown"}
     for key, (brief, text) in TEXTS[lang].items():
         assert 0 < cell_len(brief) <= 31, key
         assert text.endswith("." if lang == "en" else "。"), key
@@ -64,11 +64,11 @@ def test_what_no_rule_knows_is_not_guessed(path: str, kind: str, parent_known: b
 
 
 def test_names_in_the_other_versions() -> None:
-    query = BY_KEY["query"]
+    query = ROLES["query"]
     old, live = "vit.encoder.layer.11.attention.attention.query", "vit.layers.11.attention.q_proj"
-    assert other_names(query, live) == ((old,), live)
-    assert other_names(query, old) == ((old,), live)
-    assert other_names(BY_KEY["mlp"], "layers.2.mlp")[0] == (
+    assert older_paths(query, live) == (old,)
+    assert older_paths(query, old) == (old,)
+    assert older_paths(ROLES["mlp"], "layers.2.mlp") == (
         "encoder.layer.2.intermediate",
         "encoder.layer.2.output",
     )
@@ -79,19 +79,19 @@ def test_older_names_are_those_of_checkpoint_files() -> None:
         role = find_role(path, kind)
         assert role is not None
         if kind in ("Linear", "LayerNorm", "Conv2d"):
-            assert other_names(role, path)[0] == (to_checkpoint_key(path),)
+            assert older_paths(role, path) == (to_checkpoint_key(path),)
 
 
 def test_pre_ln_is_told_as_it_is() -> None:
     # the norms stand before attention and before the MLP, not before and after the layer
-    assert "before attention reads it" in BY_KEY["layernorm_before"].text("en")
-    assert "before the MLP reads it" in BY_KEY["layernorm_after"].text("en")
-    assert BY_KEY["layernorm_before"].equation == "Eq. 2"
-    assert BY_KEY["layernorm_after"].equation == "Eq. 3"
+    assert "before attention reads it" in TEXTS["en"]["layernorm_before"][1]
+    assert "before the MLP reads it" in TEXTS["en"]["layernorm_after"][1]
+    assert ROLES["layernorm_before"].equation == "2"
+    assert ROLES["layernorm_after"].equation == "3"
 
 
 def test_roles_stand_in_the_order_of_the_data() -> None:
-    keys = [role.key for role in ROLES]
+    keys = list(ROLES)
     flow = (
         "cls_token layernorm_before query attention_core residual_attention layernorm_after fc1 fc2 take_cls"
     )

@@ -105,3 +105,16 @@ def test_folders_may_be_very_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert len(found(["d"])) == 1
     finally:
         subprocess.run(["rm", "-rf", "d"], check=True)  # pytest's own way to remove it is recursive
+
+
+def test_a_glob_passes_over_what_cannot_be_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that can be listed and not entered: its files cannot even be asked what they are."""
+    real = os.stat
+
+    def stat(path: Any, **options: Any) -> Any:
+        if "sub" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert found(["**/*.png"]) == ["a.png"]

@@ -9,11 +9,12 @@ import pytest
 from safetensors import safe_open
 from torch import nn
 from transformers import BertConfig, ViTConfig, ViTForImageClassification, ViTModel
-from vit_trees import VERSIONS, WIDTH, drawing, listing, sums, tiny
+from vit_trees import TOKENS, VERSIONS, WIDTH, drawing, listing, sums, tiny
 
+from vit_pipeline.checkpoints.tensors import to_checkpoint_key
 from vit_pipeline.errors import ArgumentError, CheckpointError
 from vit_pipeline.names import KNOWN_MODELS
-from vit_pipeline.structure import ModelStructure, checkpoint_keys, describe
+from vit_pipeline.structure import Cost, ModelStructure, describe
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +53,39 @@ def test_what_never_prints_has_rows_and_shapes(base: ModelStructure) -> None:
 # Checkpoint keys
 
 
-def test_every_key_of_a_checkpoint_file_is_one_live_parameter() -> None:
+def keys_on_disk(model: nn.Module) -> dict[str, str]:
+    """Live parameter → its key in a checkpoint file, as the rows have it."""
+    prefixes = {row.path: row.checkpoint_key for row in describe(model, all_layers=True).rows}
+    keys = {}
+    for name, _ in model.named_parameters():
+        path = name if name in prefixes else name.rpartition(".")[0]
+        keys[name] = f"{prefixes[path]}{name.removeprefix(path)}"
+    return keys
+
+
+@pytest.mark.parametrize("kind", [ViTForImageClassification, ViTModel])
+def test_every_key_of_a_checkpoint_file_is_one_live_parameter(kind: Any, tmp_path: Path) -> None:
+    kind(tiny(6).config).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        on_disk = list(file.keys())
+    model = kind(tiny(6).config)
+    assert sorted(keys_on_disk(model).values()) == sorted(on_disk)
+
+
+def test_every_key_of_the_embedded_file_is_one_of_its_rows() -> None:
     folder = KNOWN_MODELS["demo"].folder
     assert folder is not None
     with safe_open(folder / "model.safetensors", framework="pt") as file:
-        on_disk = list(file.keys())
-    model = tiny(6)
-    keys = checkpoint_keys(model)
-    assert sorted(keys.values()) == sorted(on_disk)
-    assert sorted(keys) == sorted(name for name, _ in model.named_parameters())
+        assert sorted(keys_on_disk(tiny(6)).values()) == sorted(file.keys())
 
 
 def test_rows_name_the_prefix_on_disk() -> None:
     model = tiny()
-    live = checkpoint_keys(model)
     for row in describe(model, all_layers=True).rows:
-        below = [name for name in live if name == row.path or name.startswith(f"{row.path}.")]
+        below = [n for n, _ in model.named_parameters() if n == row.path or n.startswith(f"{row.path}.")]
         if row.checkpoint_key is not None:
             assert below
-            assert all(live[name].startswith(row.checkpoint_key) for name in below)
+            assert all(to_checkpoint_key(name).startswith(row.checkpoint_key) for name in below)
 
 
 # The trees of other versions
@@ -78,13 +93,12 @@ def test_rows_name_the_prefix_on_disk() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("order", ["module", "execution"])
-def test_trees_of_other_versions_are_known_and_cost_the_same(version: str, order: Any) -> None:
+def test_trees_of_other_versions_are_known(version: str, order: Any) -> None:
     structure = describe(drawing(version), all_layers=True, order=order)
     assert [row.path for row in structure.rows if row.role is None] == []
-    ours = describe(tiny())
-    assert structure.params == ours.params
-    assert structure.cost == ours.cost
-    assert sums(structure)[:2] == (ours.params, ours.cost.macs)
+    assert structure.params == sums(structure)[0] == describe(tiny()).params
+    steps = {row.role for row in structure.rows if row.kind == "step"}
+    assert {"attention_core", "residual_attention", "residual_mlp", "take_cls"} <= steps
 
 
 def test_names_beside_each_other() -> None:
@@ -95,19 +109,6 @@ def test_names_beside_each_other() -> None:
     assert new["layer_dropout"].tutorial_paths == (
         old["attention_output_dropout"].path,
         old["mlp_dropout"].path,
-    )
-
-
-def test_old_trees_flow_in_the_order_of_the_data() -> None:
-    rows = describe(drawing("5.8"), order="execution", all_layers=True).rows
-    layer = [row.role for row in rows if ".layer.0" in row.path]
-    assert (
-        layer
-        == (
-            "layer layernorm_before attention self_attention query key value split_heads attention_core "
-            "attention_output attention_dense attention_output_dropout residual_attention layernorm_after "
-            "intermediate fc1 activation output fc2 mlp_dropout residual_mlp"
-        ).split()
     )
 
 
@@ -136,6 +137,35 @@ def test_any_module_can_be_described() -> None:
     model = ViTModel(tiny().config)
     assert [row.path for row in describe(model).rows if row.role is None] == []
     assert [row.path for row in describe(nn.ModuleDict({"inner": tiny()})).rows if row.role is None] == [""]
+
+
+@pytest.mark.parametrize("order", ["module", "execution"])
+def test_a_backbone_costs_what_it_costs_in_a_classifier(order: Any) -> None:
+    classifier = describe(tiny(), order=order)
+    model = ViTModel(tiny().config, add_pooling_layer=False)
+    backbone = describe(model, order=order)
+    vit = next(row for row in classifier.rows if row.path == "vit")
+    assert [row.path for row in backbone.rows if row.role is None] == []
+    assert (backbone.params, backbone.cost) == (vit.params_total, vit.cost_total)
+    assert backbone.output_shape == (1, TOKENS, WIDTH)
+    assert describe(model.config).class_name == "ViTForImageClassification"
+    model.config.architectures = ["ViTModel"]
+    assert describe(model.config).class_name == "ViTModel"
+    assert describe(model.config).params == backbone.params
+
+
+@pytest.mark.parametrize("order", ["module", "execution"])
+def test_a_model_that_cannot_run_without_numbers_says_what_is_not_counted(
+    order: Any,
+) -> None:
+    model = tiny()
+    model.vit.layers[0].mlp.register_forward_pre_hook(lambda *_: None)  # its own hooks are left alone
+    model.vit.embeddings.forward = lambda *_, **__: 1 / 0
+    structure = describe(model, order=order)
+    assert structure.params == describe(tiny()).params
+    assert (structure.cost, structure.input_shape, structure.output_shape) == (Cost(), None, None)
+    assert "vit.layers.1.mlp.fc1" in structure.not_counted
+    assert not any("never calls" in row.text for row in structure.rows)
 
 
 @pytest.mark.parametrize("order", ["module", "execution"])

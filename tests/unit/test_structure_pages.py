@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import json
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import torch
 from rich.cells import cell_len
+from rich.console import Console
 from torch import nn
 from vit_trees import tiny
 
 from vit_pipeline.names import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, describe
 from vit_pipeline.structure.compare import compare
+from vit_pipeline.structure.render import wrap
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def test_fits_a_screen(base: ModelStructure) -> None:
 def test_columns_of_the_chinese_table_are_aligned() -> None:
     lines = str(describe("vit-base", lang="zh")).splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("─")) + 1
-    table = lines[start : lines.index(lines[start - 1], start)]
+    table = lines[start : next(place for place, line in enumerate(lines) if line.startswith("Σ"))]
     left = lines[start - 2].index("MACs")
     column = cell_len(lines[start - 2][: left + 4])
     for line in table:  # every number of MACs ends under the end of its title
@@ -52,6 +57,34 @@ def test_terminal_codes_in_names_are_not_printed() -> None:
     model = tiny()
     model.vit.add_module("\x1b[31mred", nn.ReLU())
     assert "\x1b" not in str(describe(model))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_no_line_overflows_and_wide_is_as_compact_as_narrow(width: int, lang: Any) -> None:
+    traced = describe(tiny(12), lang, torch.zeros(1, 3, 32, 32), order="execution")
+    for found in (describe("vit-base", lang), traced, compare("vit-base", "vit-small", lang)):
+        lines = found.to_text(width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert not any(line[:1] in "，。；：、）”！？" for line in lines if line)
+        if width >= 80:
+            assert len(lines) <= len(found.to_text(80).splitlines())
+
+
+def test_chinese_breaks_between_characters_but_not_before_punctuation() -> None:
+    assert wrap("注意力，权重。", 6).plain.split("\n") == ["注意", "力，权", "重。"]
+    assert wrap("a longword, 值", 8).plain.split("\n") == ["a", "longword", ", 值"]
+
+
+def test_a_terminal_gets_styles_and_nothing_else_more() -> None:
+    structure = describe("demo")
+    file = io.StringIO()
+    Console(file=file, width=100, force_terminal=True, color_system="standard", no_color=True).print(
+        structure
+    )
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert plain != file.getvalue()
+    assert [line.rstrip() for line in plain.splitlines()] == str(structure).splitlines()
 
 
 # The pages
@@ -90,20 +123,22 @@ def test_html_is_whole_and_self_contained(lang: Any) -> None:
         assert "url(" not in text
         assert "@import" not in text
         for row in structure.rows:
-            assert row.text.split("。")[0].split(":")[0].replace("'", "&#x27;") in text
+            assert row.text in html.unescape(text)
             assert f"{row.params_total:,}" in text
     assert structure.to_html().startswith("<!doctype html>")
     assert not structure._repr_html_().startswith("<!doctype")
 
 
 def test_hostile_names_cannot_break_out() -> None:
-    bad = '<script>alert("1")</script>|`x`'
+    bad = '<script>alert("1")</script>|`x`{{ 7 }}\n| [bold]'
     model = tiny()
     model.vit.add_module(bad, type(bad, (nn.Module,), {})())
     structure = describe(model)
     assert bad in {row.label for row in structure.rows}
-    assert "<script" not in structure.to_html()
-    assert "<script" not in structure.to_markdown()
+    assert "[bold]" in str(structure)
+    for page in (structure.to_html(), structure.to_markdown()):
+        assert "<script" not in page
+        assert "{{ 7 }}" in page
     table = [line for line in structure.to_markdown().splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {10}
     compared = compare(model, "demo")
@@ -113,6 +148,7 @@ def test_hostile_names_cannot_break_out() -> None:
 
 def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
     entry = json.loads(json.dumps(base.to_dict()))
+    assert entry == base.to_dict()  # plain lists and numbers, no tuples
     assert entry["params"] == 86_567_656
     assert entry["weight_bytes"] == {
         "float32": 346_270_624,
@@ -127,9 +163,11 @@ def test_dict_is_json_and_says_everything(base: ModelStructure) -> None:
     assert query["tutorial_paths"] == ["vit.encoder.layer.0.attention.attention.query"]
     assert query["checkpoint_key"] == "vit.encoder.layer.0.attention.attention.query"
     assert (query["in_shape"], query["out_shape"]) == ([1, 197, 768], [1, 197, 768])
-    assert (query["params"], query["macs"], query["repeat"]) == (590_592, 197 * 768 * 768, 12)
+    assert (query["params"], query["cost"]["macs"], query["repeat"]) == (590_592, 197 * 768 * 768, 12)
     assert query["equation"] == "Eq. 2"
-    assert sum(row["macs_timm"] * row["repeat"] for row in entry["rows"]) == entry["macs_timm"]
+    assert (
+        sum(row["cost"]["macs_timm"] * row["repeat"] for row in entry["rows"]) == entry["cost"]["macs_timm"]
+    )
 
 
 def test_markdown_has_every_row_and_column(base: ModelStructure) -> None:
@@ -154,7 +192,7 @@ def test_comparison_shows_both_and_what_differs() -> None:
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "85,798,656" in text
     assert "21,665,664" in text
-    json.dumps(comparison.to_dict())
+    assert json.loads(json.dumps(comparison.to_dict())) == comparison.to_dict()
     assert Page(comparison.to_html()).open == []
 
 
@@ -169,12 +207,12 @@ def test_comparison_shows_what_only_one_has() -> None:
     changed.vit.layers[2].dropout.p = 0.5
     changed.vit.add_module("extra", nn.Linear(2, 2))
     comparison = compare(tiny(2), changed, lang="zh")
-    alone = [row for row in comparison.rows if "presence" in row.differs]
+    alone = [row for row in comparison.rows if row.left is None or row.right is None]
     assert any(row.right and row.right.path == "vit.extra" for row in alone)
     layer = sum(parameter.numel() for parameter in changed.vit.layers[0].parameters())
     only = [row.right for row in alone if row.right and row.right.role == "layer"]
     assert {row.params_total for row in only} == {layer}
-    assert all(row.left is None or row.right is None for row in alone)
+    assert all(row.differs for row in alone)
 
 
 # The files that ship
@@ -199,6 +237,7 @@ def test_names_of_imagenet_classes() -> None:
     assert sorted(name for name in names if names.count(name) > 1) == ["crane", "crane"]
 
 
+@pytest.mark.slow
 def test_structure_needs_no_more_than_torch_and_transformers() -> None:
     code = (
         "import sys; from vit_pipeline.structure import describe; describe('vit-base').to_html(); "

@@ -6,13 +6,14 @@ loop over the images (``engine``), the file (``records``), tables (``tables``).
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -116,7 +117,8 @@ def classify(
             return prepare(name, source)
 
     with RecordFile(work, run_header(pipe, batch_size, top_k, jpeg_draft)) as file:
-        reading = _Reading(Path(f"{work}.reading"), time_limit)
+        options = {**pipe.reading, "draft": engine.draft_size(pipe.processor) if jpeg_draft else None}
+        reading = _Reading(Path(f"{work}.reading"), threads or engine.cores(), time_limit, options)
         batches = engine.run(
             run.to_do(file, images),
             noted,
@@ -245,12 +247,12 @@ class _Reading:
 
     _SLOTS, _LENGTH = 32, 4096
 
-    def __init__(self, path: Path, time_limit: float) -> None:
+    def __init__(self, path: Path, threads: int, time_limit: float, options: Mapping[str, Any]) -> None:
         self.path = path
-        self.crashed = self._crashed(time_limit)  #: images that crash the process, each with what happened
-        self._free = deque(range(self._SLOTS))
+        self.crashed = self._crashed(time_limit, options)  #: images that crash the process, and what happened
+        self._free = deque(range(threads + self._SLOTS))
 
-    def _crashed(self, time_limit: float) -> dict[str, str]:
+    def _crashed(self, time_limit: float, options: Mapping[str, Any]) -> dict[str, str]:
         """What the run before was reading when it died is read once more, each in a process of its own."""
         try:
             noted = self.path.read_bytes()
@@ -259,9 +261,9 @@ class _Reading:
         found = {}
         for start in range(0, len(noted), self._LENGTH):
             if source := os.fsdecode(noted[start : start + self._LENGTH].rstrip(b"\0")):
-                command = [sys.executable, "-c", _READ_ONE, source]
+                command = [sys.executable, "-c", _READ_ONE, source, json.dumps(options)]
                 try:
-                    code = subprocess.run(command, capture_output=True, timeout=time_limit).returncode
+                    code = subprocess.run(command, capture_output=True, timeout=30 + time_limit).returncode
                 except subprocess.TimeoutExpired:
                     found[source] = f"not read within {time_limit:g} s"
                 else:
@@ -272,7 +274,7 @@ class _Reading:
     def __enter__(self) -> None:
         try:
             with self.path.open("wb+") as file:
-                file.write(bytes(self._SLOTS * self._LENGTH))  # takes its room now, not by and by
+                file.write(bytes(len(self._free) * self._LENGTH))  # takes its room now, not by and by
                 file.flush()
                 self._slots = mmap.mmap(file.fileno(), 0)
         except OSError:
@@ -284,10 +286,13 @@ class _Reading:
     @contextmanager
     def noted(self, source: Any) -> Iterator[None]:
         """While this is read, its name is in the file."""
-        if not isinstance(source, str) or not self._free:
+        try:
+            slot = self._free.popleft() * self._LENGTH if isinstance(source, str) else None
+        except IndexError:
+            slot = None
+        if slot is None:
             yield
             return
-        slot = self._free.popleft() * self._LENGTH
         name = os.fsencode(source)[: self._LENGTH]
         self._slots[slot : slot + len(name)] = name
         try:
@@ -297,7 +302,10 @@ class _Reading:
             self._free.append(slot // self._LENGTH)
 
 
-_READ_ONE = "import sys; from vit_pipeline.images import read_image; read_image(sys.argv[1])"
+_READ_ONE = (
+    "import json, sys; from vit_pipeline.images import read_image;"
+    "read_image(sys.argv[1], **json.loads(sys.argv[2]))"
+)
 
 
 def _identify(name: str, source: Any) -> Record:

@@ -1,9 +1,14 @@
-"""What a checkpoint's files say, checked before any of it is believed.
+"""What a checkpoint's files say: danger is rejected, architecture matched, the unknown noted.
 
 ::
 
-    config.py            config.json, preprocessor_config.json → bounded, known settings
-    tensors.py           the weights' names and shapes, against the config
-    timm_*.py            timm's layout → transformers'
-    folder.py            all of it for one folder            ← open this first
+    folder.py            one folder → config, processor, tensors     ← open this first
+    config.py            config.json → transformers' ViTConfig, within bounds
+    tensors.py           the weights' files, matched against the model on the meta device
+    processors.py        preprocessor_config.json → transformers' image processor, in its Pillow version
+    timm_*.py, timm.toml timm's layout → transformers'
 """
+
+from .folder import OpenedCheckpoint, open_checkpoint
+
+__all__ = ["OpenedCheckpoint", "open_checkpoint"]

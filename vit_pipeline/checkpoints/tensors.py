@@ -1,129 +1,170 @@
-"""The tensors of a checkpoint, checked against its config before any is loaded, and their names.
+"""The weights of a checkpoint: found, matched against the model on the meta device, and only then read.
 
+Names, shapes and types come from headers, so that what does not fit is rejected before anything is allocated.
 A transformers checkpoint keeps the names of transformers ≤ 5.8 on disk (``vit.encoder.layer.0…``), while the
 modules of ≥ 5.9 are named otherwise (``vit.layers.0…``); :func:`to_checkpoint_key` maps the second to the
-first. Leaves out: timm's names (``timm_checkpoint``), building the model (``loading``).
+first. Leaves out: timm's names (``timm_checkpoint``).
 """
 
 from __future__ import annotations
 
+import mmap
 import re
-import struct
-from collections.abc import Iterable, Mapping
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError
-from .config import num_tokens, pair
+from ..errors import CheckpointError, printable
+from .files import RULES, WEIGHTS, check_file, open_safetensors
 
-MAX_HEADER_BYTES = 16 * 2**20  # the header of a ViT-H/14 file has about 100 kB
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, ViTConfig
+
+MAX_PICKLE_BYTES = 4 * 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
+_FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")  # safetensors', torch's
+_WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
+# What other heads and older releases leave in a file, and classifying does without.
+_UNUSED = re.compile(r"(^|\.)(pooler\.dense\.(weight|bias)|mask_token|position_ids)$")
 
 # live name (≥ 5.9) → name on disk (≤ 5.8); the rest is the same in both
-_RENAMES = tuple(
-    (re.compile(rf"^((?:vit\.)?)layers\.(\d+)\.{new}(?=\.|$)"), rf"\g<1>encoder.layer.\g<2>.{old}")
-    for new, old in (
-        (r"attention\.q_proj", "attention.attention.query"),
-        (r"attention\.k_proj", "attention.attention.key"),
-        (r"attention\.v_proj", "attention.attention.value"),
-        (r"attention\.o_proj", "attention.output.dense"),
-        (r"mlp\.fc1", "intermediate.dense"),
-        (r"mlp\.fc2", "output.dense"),
-        (r"layernorm_before", "layernorm_before"),
-        (r"layernorm_after", "layernorm_after"),
-    )
-)
+_LAYER = re.compile(r"^((?:vit\.)?)layers\.(\d+)\.(attention\.[qkvo]_proj|mlp\.fc[12]|layernorm_\w+)(?=\.|$)")
 
 
 def to_checkpoint_key(name: str) -> str:
     """The name on disk of a live parameter or module (``vit.layers.0.mlp.fc1.weight`` →
     ``vit.encoder.layer.0.intermediate.dense.weight``). Names on disk come back unchanged."""
-    for pattern, replacement in _RENAMES:
-        name, count = pattern.subn(replacement, name)
-        if count:
-            break
-    return name
+    on_disk = RULES["on_disk"]
+    return _LAYER.sub(lambda m: f"{m[1]}encoder.layer.{m[2]}.{on_disk.get(m[3], m[3])}", name)
 
 
-def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a checkpoint of this config holds, by its name on disk, with its shape."""
-    width, hidden, labels = config["hidden_size"], config["intermediate_size"], len(config["id2label"])
-    shapes: dict[str, tuple[int, ...]] = {
-        "vit.embeddings.cls_token": (1, 1, width),
-        "vit.embeddings.position_embeddings": (1, num_tokens(config), width),
-        "vit.embeddings.patch_embeddings.projection.weight": (width, 3, *pair(config["patch_size"])),
-        "vit.embeddings.patch_embeddings.projection.bias": (width,),
-    }
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: known by its header, read on demand."""
 
-    def linear(name: str, outputs: int, inputs: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        if bias:
-            shapes[f"{name}.bias"] = (outputs,)
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], torch.Tensor]
 
-    for index in range(config["num_hidden_layers"]):
-        layer = f"vit.encoder.layer.{index}"
-        for part in ("query", "key", "value"):
-            linear(f"{layer}.attention.attention.{part}", width, width, config["qkv_bias"])
-        linear(f"{layer}.attention.output.dense", width, width)
-        linear(f"{layer}.intermediate.dense", hidden, width)
-        linear(f"{layer}.output.dense", width, hidden)
-        for norm in ("layernorm_before", "layernorm_after"):
-            shapes[f"{layer}.{norm}.weight"] = shapes[f"{layer}.{norm}.bias"] = (width,)
-    shapes["vit.layernorm.weight"] = shapes["vit.layernorm.bias"] = (width,)
-    linear("classifier", labels, width)
-    return shapes
+    def changed(self, shape: tuple[int, ...], change: Callable[[torch.Tensor], torch.Tensor]) -> StoredTensor:
+        """The same, changed when it is read."""
+        return StoredTensor(shape, self.dtype, lambda: change(self.read()))
 
 
-def check_tensors(found: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], where: object) -> None:
-    """CheckpointError unless the file's tensors are exactly those of the config: none missing, none left
-    over, none of another shape. Old and new key names are both accepted."""
-    expected = expected_shapes(config)
-    shapes = {to_checkpoint_key(name): tuple(shape) for name, shape in found.items()}
-    head = shapes.get("classifier.weight")
-    if head is not None and head[:1] != (len(config["id2label"]),):
-        outputs, classes = head[0] if head else 0, len(config["id2label"])
-        raise CheckpointError(
-            f"{where}: the head has {outputs} outputs and config.json has {classes} class names"
-        )
-    if len(shapes) < len(found):
+def read_weights(paths: Iterable[Path], where: object) -> dict[str, StoredTensor]:
+    """Every tensor in the files, by its name without the prefixes of wrappers. Raises CheckpointError."""
+    found: dict[str, StoredTensor] = {}
+    for path in paths:
+        if path.suffix != ".json":  # an index of shards
+            found |= (_read_safetensors if path.suffix == ".safetensors" else _read_pickle)(path, where)
+    while prefix := next((p for p in _WRAPPERS if found and all(n.startswith(p) for n in found)), ""):
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
+
+
+def match(
+    found: Mapping[str, StoredTensor], config: ViTConfig, where: object
+) -> tuple[PreTrainedModel, dict[str, StoredTensor], list[str]]:
+    """The model on the meta device, the stored tensor of each parameter, the names of those without use.
+
+    A ViTForImageClassification; a ViTModel where the file has no classifier and the config claims none.
+
+    Raises:
+        CheckpointError: a tensor is missing, of another shape, or not a float; or one is left over that could
+            change the result.
+    """
+    import torch
+    from transformers import ViTForImageClassification, ViTModel
+
+    named = {to_checkpoint_key(name): tensor for name, tensor in found.items()}
+    if len(named) < len(found):
         raise CheckpointError(f"{where}: the weights hold a tensor twice, under its old and its new name")
+    claimed = "ViTForImageClassification" in (config.architectures or ())
+    backbone = not claimed and not any(name.startswith("classifier.") for name in named)
+    if backbone:
+        named = {name.removeprefix("vit."): tensor for name, tensor in named.items()}
+    try:
+        with torch.device("meta"):
+            pooler = "pooler.dense.weight" in named
+            model = ViTModel(config, pooler) if backbone else ViTForImageClassification(config)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{where}: config.json describes no model: {error}") from error
+    expected = {to_checkpoint_key(name): (name, tuple(p.shape)) for name, p in model.state_dict().items()}
+    extra = [name for name in named if name not in expected]
+    unused = [name for name in extra if _UNUSED.search(name) or named[name].dtype not in _FLOATS]
+    if backbone:
+        unused += [name for name in extra if name.startswith("decoder.")]  # of masked image modelling
     for problem, names in (
-        ("lack", [name for name in expected if name not in shapes]),
-        ("hold unexpected", [name for name in shapes if name not in expected]),
+        ("lack", [name for name in expected if name not in named]),
+        ("hold unexpected", [name for name in extra if name not in unused]),
     ):
         if names:
+            more = f" and {len(names) - 1} more" if names[1:] else ""
             raise CheckpointError(
-                f"{where}: the weights {problem} {_some(names)}: they do not fit config.json"
+                f"{where}: the weights {problem} {names[0]}{more}: not those of config.json; get both again"
             )
-    for name, shape in shapes.items():
-        if shape != expected[name]:
-            raise CheckpointError(
-                f"{where}: {name} has the shape {shape}; config.json asks for {expected[name]}"
-            )
+    for name, (_, shape) in expected.items():
+        found_shape, dtype = named[name].shape, named[name].dtype
+        problem = f"the shape {found_shape}; config.json asks for {shape}" if found_shape != shape else ""
+        if problem and name == "classifier.weight" and found_shape[1:] == shape[1:]:
+            problem = f"{found_shape[0]} outputs and config.json {shape[0]} class names"
+        if dtype not in _FLOATS:
+            problem = f"the type {dtype}: quantised weights; use the original ones"
+        if problem:
+            raise CheckpointError(f"{where}: {name} has {problem}")
+    return model, {live: named[name] for name, (live, _) in expected.items()}, unused
 
 
-def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, from its header alone. CheckpointError where it is damaged."""
-    from safetensors import SafetensorError, safe_open
+def _read_safetensors(path: Path, where: object) -> dict[str, StoredTensor]:
+    stored = open_safetensors(path, where, "pt")
+    slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    return {
+        name: StoredTensor(tuple(part.get_shape()), part.get_dtype(), partial(stored.get_tensor, name))
+        for name, part in slices.items()
+    }
 
+
+def _read_pickle(path: Path, where: object) -> dict[str, StoredTensor]:
+    """The tensors of a pickled state dict. ``weights_only`` rejects everything else, code first of all."""
+    import torch
+
+    check_file(path, where)
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if len(start) == 8 and (length := struct.unpack("<Q", start)[0]) > MAX_HEADER_BYTES:
-            raise CheckpointError(f"{path}: not a safetensors file: its header claims {length:,} bytes")
-        with safe_open(path, framework="pt") as tensors:
-            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)
-            odd = [n for n, s in slices.items() if s.get_dtype() not in ("F64", "F32", "F16", "BF16")]
-            if odd:
-                raise CheckpointError(
-                    f"{path}: {_some(odd)} has the type {slices[odd[0]].get_dtype()}, not a float"
-                )
-            return {name: tuple(part.get_shape()) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"\nbytearray\n") >= 0:  # weights_only would allocate as much as it says
+                raise ValueError("it asks for memory that is no tensor's")
+        packed = zipfile.is_zipfile(path)  # not so before torch 1.6
+        if packed:
+            with zipfile.ZipFile(path) as archive:
+                parts = archive.infolist()
+            size = sum(part.file_size for part in parts)
+            if size > path.stat().st_size or any(part.compress_type for part in parts):
+                raise ValueError("its parts are compressed, as torch never writes them")
+            if any(part.file_size > MAX_PICKLE_BYTES for part in parts if part.filename.endswith(".pkl")):
+                raise ValueError("the list of its tensors is too long")
+        with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+    except Exception as error:  # the unpickler raises anything
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
+        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150)  # not: how to trust it
         raise CheckpointError(
-            f"{path}: damaged or cut short ({error}); remove the file and download it again"
+            f"{where}: {path.name} is damaged, or more than tensors ({reason}); use a copy with {WEIGHTS}"
         ) from error
+    for key in ("state_dict", "model"):  # around the tensors in training checkpoints
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{where}: {path.name} is no table of tensors; use a copy with {WEIGHTS}")
+    return {
+        str(name): StoredTensor(tuple(tensor.shape), _dtype(tensor), partial(torch.Tensor.detach, tensor))
+        for name, tensor in state.items()
+    }
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+def _dtype(tensor: torch.Tensor) -> str:
+    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided"
+    return str(tensor.dtype).removeprefix("torch.") if plain else f"{tensor.layout} on {tensor.device}"

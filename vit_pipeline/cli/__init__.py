@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +29,22 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """``command``, ended by Ctrl-C in one line; typer would end it without a word."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except KeyboardInterrupt:
+            note("interrupted")
+            os._exit(130)  # not waiting for the threads of libraries
+
+    return run
+
+
 COMMANDS = (
     predict.predict,
     classify.classify,
@@ -38,11 +57,13 @@ COMMANDS = (
     webui.webui,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(_interruptible(command))
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         print(f"vit-pipeline {__version__}")
         raise typer.Exit
@@ -58,9 +79,11 @@ def main() -> None:
     except VitPipelineError as error:
         note(f"error: {error}")
         sys.exit(2 if isinstance(error, ArgumentError) else 1)
-    except KeyboardInterrupt:
-        note("interrupted")
-        os._exit(130)  # not waiting for the threads of libraries
+    except SystemExit as end:  # typer ends every command with it
+        if any(thread.name == "prepare" for thread in threading.enumerate()):  # in a decoder that hangs
+            sys.stdout.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -56,6 +56,7 @@ def classify(
     sources = image_sources(images, from_file)
     pipe = open()
     from ..batch import classify as run
+    from ..batch.tables import working_file
 
     with _finish_on_interrupt() as stop, _Bar(sources, quiet) as bar:
         summary = run(
@@ -73,9 +74,12 @@ def classify(
         )
     if not quiet:
         note(str(summary))
+    aside = Path(f"{working_file(output)}.aside")
+    if aside.exists() and not summary.interrupted:
+        note(f"all inputs are others than before: the records of those are kept in {aside}")
     if summary.interrupted:
         note(f"interrupted; {output} is complete so far: run the same command again to resume")
-        raise typer.Exit(130)
+        os._exit(130)  # an image may still be in a decoder's hands
     if summary.errors:
         note(f"{summary.errors:,} could not be read; {output} says why; --retry-errors reads them again")
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import VitPipelineError, printable
+from ..errors import ArgumentError, VitPipelineError, printable
 from . import options as o
 from .terminal import image_sources, note, print_json, read_stdin
 
@@ -62,6 +62,8 @@ def features(
         note(f"{output}: features of {count:,} images, {errors.count:,} errors")
     else:
         note(f"{output}: not written, no image could be read")
+    if not count:
+        raise typer.Exit(1)
     errors.exit()
 
 
@@ -83,6 +85,8 @@ def similar(
 
     Example: vit-pipeline similar cat.jpg photos/ -k 5
     """
+    if query == "-" and "-" in (*(images or []), from_file):
+        raise ArgumentError("stdin can be read once only; give '-' once")
     sources = image_sources(images, from_file)
     pipe = open()
     from ..features import similar as find_similar

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from ..errors import printable
 from ..names import DEFAULT_MODEL, KNOWN_MODELS
 from .terminal import open_pipeline
 
@@ -57,7 +58,7 @@ def output(*suffixes: str) -> Any:
 
     def check(path: Path) -> Path:
         if path.suffix.lower() not in suffixes:
-            raise typer.BadParameter(f"{path}: the name must end in {' or '.join(suffixes)}")
+            raise typer.BadParameter(f"{printable(path)}: the name must end in {' or '.join(suffixes)}")
         return path
 
     return typer.Option("--output", "-o", help=f"A file: {', '.join(suffixes)}.", callback=check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ def structure(
     order: Annotated[Order, typer.Option(help="As declared, or as the data flows.")] = Order.module,
     image: Annotated[
         str | None,
-        typer.Option(metavar="IMAGE", help="Walk this image through, step by step (needs weights)."),
+        typer.Option(metavar="IMAGE", help="Trace this image, step by step (needs weights)."),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show another model beside it.")
@@ -53,10 +53,19 @@ def structure(
 ) -> None:
     """Explain every module of a model.
 
-    Each with its shapes and its cost, and the steps that never print. Needs no weights.
+    Each with its shapes and its cost, and the steps that print(model) does not show. Needs no weights.
+
+    Example: vit-pipeline structure --model vit-base --order execution
+
+    Example: vit-pipeline structure --model demo --image cat.jpg --lang zh
+
+    Example: vit-pipeline structure --compare vit-small --format html > both.html
     """
+    from rich.console import Console
+
     from ..structure import describe
     from ..structure.compare import compare as describe_both
+    from ..structure.rows import WORDS
 
     settings: dict[str, Any] = {"all_layers": all_layers, "depth": depth, "order": order.value}
     if compare is not None:
@@ -76,5 +85,11 @@ def structure(
     elif output_format is Format.markdown:
         print(found.to_markdown())
     else:
-        columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
-        print(found.to_text(max(80, columns)))
+        fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
+        console = Console(width=None if fixed else 100)
+        if not console.encoding.startswith("utf"):
+            print(found.to_text(console.width).translate(str.maketrans(WORDS["ascii"])))
+        elif console.is_terminal:
+            console.print(found)
+        else:
+            print(found.to_text(console.width))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
-from ..errors import ArgumentError, printable, reason
+from ..errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from ..pipeline import Prediction, ViTPipeline
@@ -30,11 +32,15 @@ def image_sources(images: list[str] | None, from_file: str | None) -> list[Any]:
         _check_piped("a list of images")
         sources.append(sys.stdin.buffer)
     elif from_file is not None:
-        try:
-            sources.append(Path(from_file).open("rb"))  # noqa: SIM115 (read as the images are)
-        except OSError as error:
-            raise ArgumentError(f"{from_file}: this list cannot be read: {reason(error)}") from error
+        if not (Path(from_file).is_file() and os.access(from_file, os.R_OK)):
+            raise ArgumentError(f"{from_file}: this list cannot be read; check the path and its permissions")
+        sources.append(_lines(from_file))
     return sources
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb") as file:
+        yield from file
 
 
 def read_stdin() -> bytes:
@@ -63,7 +69,8 @@ def open_pipeline(
     if not quiet:
         few = f": {', '.join(pipe.labels)}" if len(pipe.labels) <= 20 else ""
         dtype = str(pipe.dtype).removeprefix("torch.")
-        note(f"{pipe.provenance}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
+        revision = f", revision {pipe.provenance.revision}" if pipe.provenance.revision else ""
+        note(f"{pipe.provenance}{revision}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
         for text in pipe.notes:
             note(text)
     return pipe

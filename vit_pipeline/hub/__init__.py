@@ -12,28 +12,16 @@ The environment, as for ModelScope's client: ``MODELSCOPE_ENDPOINT``, ``MODELSCO
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ArgumentError
-from .cache import CONFIG, INDEX, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS, Snapshot, find_cached
+from .cache import Snapshot, find_cached
 
 Progress = Callable[[str, int, int], None]
 
-__all__ = [
-    "CONFIG",
-    "INDEX",
-    "PICKLE",
-    "PREPROCESSOR",
-    "PROCESSOR",
-    "WEIGHTS",
-    "Progress",
-    "Snapshot",
-    "download",
-    "find_cached",
-]
+__all__ = ["Progress", "Snapshot", "download", "find_cached"]
 
 
 def download(
@@ -49,8 +37,8 @@ def download(
 ) -> Snapshot:
     """The files of ``repo``: the complete copy on this disk, or else downloaded from ModelScope.
 
-    It gives up after ``VIT_PIPELINE_HUB_TIMEOUT`` seconds (60) in which nothing arrived, and after four in
-    which there was no way to the hub. What has arrived is kept, and the next download resumes.
+    It gives up after ``VIT_PIPELINE_HUB_TIMEOUT`` seconds (60) without a byte, and after four without a way
+    to the hub. What has arrived is kept, and the next download resumes.
 
     Args:
         repo: ``owner/name``.
@@ -71,28 +59,20 @@ def download(
         DownloadError: the hub did not deliver, or the cache cannot be written.
         CheckpointError: what the hub has is not a complete checkpoint, or not the one in ``models.toml``.
     """
-    timeout = _timeout()
+    given = os.environ.get("VIT_PIPELINE_HUB_TIMEOUT") or "60"
+    try:
+        timeout = float(given)
+    except ValueError:
+        timeout = 0
+    if not timeout > 0:
+        raise ArgumentError(f"VIT_PIPELINE_HUB_TIMEOUT is {given!r}; it must be seconds, more than 0")
     weights = weights or refresh
     found = find_cached(repo, revision, weights=weights, cache_dir=cache_dir)
     if found and (local_files_only or not refresh):
         return found
-    from .advice import by_hand
     from .client import Download
 
     task = Download(repo, revision, weights, refresh, cache_dir, token)
     if local_files_only:
-        raise task.failed(
-            f"no complete copy on this disk; download it without local_files_only {by_hand(task)}"
-        )
+        raise task.failed("local")
     return task.wait(timeout, progress or (lambda name, done, total: None))
-
-
-def _timeout() -> float:
-    value = os.environ.get("VIT_PIPELINE_HUB_TIMEOUT") or "60"
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise ArgumentError(f"VIT_PIPELINE_HUB_TIMEOUT is {value!r}; it must be a number of seconds above 0")
-    return seconds

@@ -12,12 +12,13 @@ import functools
 import logging
 import os
 import queue
+import re
 import shutil
 import socket
 import threading
 import time
 import warnings
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,17 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from ..errors import CheckpointError, DownloadError
+from ..checkpoints.files import CONFIG, INDEX, MAX_JSON_BYTES, PREPROCESSOR, PROCESSOR, WEIGHTS_FILES, shards
+from ..errors import CheckpointError, DownloadError, ModelError
 from . import advice, cache
-from .cache import CONFIG, INDEX, PICKLE, PREPROCESSOR, PROCESSOR, RECORD, WEIGHTS, Snapshot, Unusable
+from .cache import RECORD, Snapshot
 
 if TYPE_CHECKING:
     from . import Progress
 
 CONNECT_TIMEOUT = 4.0  # seconds
+MAX_WEIGHTS_BYTES = 50_000_000_000
+_EXPECTED = re.compile(r"[a-z_.]+\.(json|safetensors|bin)|\w+-\d{5}-of-\d{5}\.(safetensors|bin)")
 _running: set[Download] = set()
 
 
@@ -76,21 +80,23 @@ class Download:
                 try:
                     event = self.events.get(timeout=0.1)  # short: on Windows Ctrl-C waits for it
                 except queue.Empty:
-                    now, before_the_answer = time.monotonic(), self.doing in ("connecting", "listing")
+                    now = time.monotonic()
                     limit = min(timeout, CONNECT_TIMEOUT) if self.doing == "connecting" else timeout
                     if now - heard >= limit:
-                        raise self.failed(advice.silent(self, limit)) from None
-                    if before_the_answer and now - begun >= 0.5 and not told:
+                        what = {"connecting": "unreachable", "waiting": "waiting"}.get(self.doing, "silent")
+                        raise self.failed(what, seconds=limit, way="") from None
+                    if self.doing in ("connecting", "listing") and now - begun >= 0.5 and not told:
                         told = True
                         progress("connecting to ModelScope", 0, 0)
                     continue
                 heard = time.monotonic()
                 if isinstance(event, Snapshot):
                     return event
-                if isinstance(event, CheckpointError):
+                if isinstance(event, ModelError):
                     raise event
                 if isinstance(event, Exception):
-                    raise self.failed(advice.explain(self, event)) from event
+                    what, facts = advice.explain(self, event)
+                    raise self.failed(what, **facts) from event
                 if event:
                     progress(*event)
         except BaseException:
@@ -99,19 +105,21 @@ class Download:
                 thread.join(2)
             raise
 
-    def failed(self, text: str) -> DownloadError:
-        """One line: which model, what happened, and why a copy that is here will not do."""
+    def failed(self, what: str, **facts: Any) -> DownloadError:
+        """One line: which model, what happened (by ``advice.toml``), why a copy that is here will not do."""
+        text = advice.words(self, what, **facts)
         if os.access(self.folder, os.R_OK):
+            where = f"the copy in {self.folder} cannot be used"
             try:
-                cache.examine(self.folder, self.repo, self.revision, weights=self.weights)
-            except Unusable as error:
-                text += f" [the copy in {self.folder} cannot be used: {error}]"
+                cache.examine(self.folder, self.repo, self.revision, where, weights=self.weights)
+            except CheckpointError as error:
+                text += f" [{error}]"
         return DownloadError(f"{self.repo}{f'@{self.revision}' if self.revision else ''}: {text}")
 
     def _run(self) -> None:
         _running.add(self)
         try:
-            self.events.put(self._bring())
+            self.events.put(self._download())
         except Exception as error:
             self.events.put(error)
         finally:
@@ -123,7 +131,7 @@ class Download:
         self.doing, self.file = doing, file
         self.events.put(None)
 
-    def _bring(self) -> Snapshot:
+    def _download(self) -> Snapshot:
         self._connect()
         self._now("listing")
         client = functools.partial(_client(), token=self.token)
@@ -131,26 +139,29 @@ class Download:
         with suppress(Exception):  # without MODELSCOPE_ENDPOINT: which of its two sites has the repository
             api = client(endpoint=api.resolve_endpoint_for_read(self.repo))
         files = api.list_repo_files(self.repo, "model", revision=self.revision, recursive=False)
-        offered = {file.path: file for file in files}
+        offered = {file.path: file for file in files if _EXPECTED.fullmatch(str(file.path))}
         names = self._choose(offered)
         with self._turn():
             where: dict[str, Any] = {"weights": self.weights, "cache_dir": self.cache_dir}
             if not self.refresh and (found := cache.find_cached(self.repo, self.revision, **where)):
-                return found  # brought by another process while this one waited
+                return found  # downloaded by another process while this one waited
             self.beside.mkdir(parents=True, exist_ok=True)
             try:
+                weights = names[-1]
                 for name in names:  # grows by the shards
                     if name not in offered:
-                        raise Unusable(f"{name} is missing")
+                        raise CheckpointError(f"{self.repo}: {name} is missing, which {weights} names")
                     self._receive(api, offered[name])
-                    if name == INDEX:
-                        names += cache.shards_of(self.beside)
-                copy = cache.examine(self.beside, self.repo, self.revision, weights=self.weights, names=names)
-            except Unusable as error:
+                    if name.endswith(INDEX):
+                        names += [path.name for path in shards(self.beside / name, self.repo)]
+                _drop_others(self.beside, names)
+                cache.write_record(self.beside, names)
+                cache.examine(self.beside, self.repo, self.revision, self.repo, weights=self.weights)
+            except CheckpointError as error:
                 shutil.rmtree(self.beside, ignore_errors=True)
-                raise CheckpointError(f"{self.repo}: {error}, on the hub too; tell its owner") from error
-            self._install(copy)
-        return Snapshot(self.repo, self.revision or "master", self.folder, copy, downloaded=True)
+                raise CheckpointError(f"{error}; so it is on the hub too: tell its owner") from error
+            self._install(names)
+        return Snapshot(self.repo, self.revision or "master", self.folder, tuple(names), downloaded=True)
 
     def _connect(self) -> None:
         """Find out at once when there is no way to the hub; the client would try for half a minute."""
@@ -163,12 +174,14 @@ class Download:
             raise advice.Unreachable(f" through the proxy {way.hostname}" if proxy else "") from error
 
     def _choose(self, offered: dict[str, Any]) -> list[str]:
-        kinds = [name for name in (WEIGHTS, INDEX, PICKLE) if name in offered]
-        if CONFIG not in offered or (self.weights and not kinds):
-            lacks = f"neither {WEIGHTS} nor {PICKLE}" if CONFIG in offered else f"no {CONFIG}"
-            raise DownloadError(f"has {lacks}; choose a ViT as transformers or timm save one")
-        extra = [name for name in (PREPROCESSOR, PROCESSOR) if name in offered]
-        return [CONFIG, *extra, kinds[0]] if self.weights else [CONFIG]
+        weights = [name for name in WEIGHTS_FILES if name in offered]
+        if CONFIG not in offered:
+            raise self.failed("no_config")
+        if not self.weights:
+            return [CONFIG]
+        if not weights:
+            raise self.failed("no_weights")
+        return [CONFIG, *(name for name in (PREPROCESSOR, PROCESSOR) if name in offered), weights[0]]
 
     def _turn(self) -> AbstractContextManager[object]:
         """One process at a time; the others wait for as long as the one makes progress."""
@@ -181,8 +194,6 @@ class Download:
         while True:
             try:
                 return lock.acquire(timeout=0.2)
-            except NotImplementedError:  # a disk without locks
-                return nullcontext()
             except Timeout:
                 with suppress(FileNotFoundError):
                     size = sum(path.stat().st_size for path in self.beside.glob("*"))
@@ -192,12 +203,12 @@ class Download:
 
     def _receive(self, api: Any, file: Any) -> None:
         self._now("receiving", file.path)
-        limit = cache.MAX_BYTES[Path(file.path).suffix]
+        limit = MAX_JSON_BYTES if file.path.endswith(".json") else MAX_WEIGHTS_BYTES
         if file.size > limit:
-            raise DownloadError(f"{file.path} has {file.size} bytes; at most {limit} are taken")
+            raise self.failed("too_large", size=file.size, limit=limit)
         if file.sha256:
             with suppress(OSError):  # none here, there already, or a disk without links
-                (self.beside / file.path).hardlink_to(self.folder / file.path)  # brought if it differs
+                (self.beside / file.path).hardlink_to(self.folder / file.path)  # replaced if it differs
         api.downloader.download_file(
             self.repo,
             "model",
@@ -211,19 +222,23 @@ class Download:
             _cancel_event=self.cancelled,  # private
         )
 
-    def _install(self, files: tuple[str, ...]) -> None:
+    def _install(self, names: list[str]) -> None:
         """Once the record is in its place, a mixture of old and new files is not taken for a copy."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (
-            self.weights or (self.folder / RECORD).exists()
-        ):  # beside a config alone, weights may be put by hand
-            cache.write_record(self.beside, files)
+        # no record beside a config alone: weights may be put there by hand
+        if self.weights or (self.folder / RECORD).exists():
             (self.beside / RECORD).replace(self.folder / RECORD)
-        for name in files:
+        for name in names:
             (self.beside / name).replace(self.folder / name)
-        for name in set(cache.FILES if self.weights else ()) - {*files}:  # no longer in the repository
-            (self.folder / name).unlink(missing_ok=True)
+        if self.weights:
+            _drop_others(self.folder, names)
         shutil.rmtree(self.beside, ignore_errors=True)
+
+
+def _drop_others(folder: Path, names: list[str]) -> None:
+    """Delete what was downloaded before, and is no longer in the repository."""
+    for name in {PREPROCESSOR, PROCESSOR, *WEIGHTS_FILES} - {*names}:
+        (folder / name).unlink(missing_ok=True)
 
 
 class _Reporter:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from io import BytesIO
-from threading import RLock
 from typing import Any
 
 import PIL
@@ -116,15 +114,16 @@ class _Parts(BytesIO):
         return part
 
 
-_warnings = RLock()
+_FILTER = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns of odd Exif blocks and TIFFs through a list that all threads share: one at a time."""
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _quiet() -> None:
+    """Pillow's warnings of odd Exif blocks and TIFFs are ignored from now on.
+
+    To catch them for a while is not safe with threads; with a lock, one file that hangs stops all others.
+    """
+    if _FILTER not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def decode(
@@ -139,17 +138,10 @@ def decode(
     format = next((name for name, (start, *_) in _FORMATS.items() if re.match(start, data)), None)
     if format is None or format not in formats:
         raise ImageError(_what_it_is(data, format, formats))
-    if format != "TIFF":
-        return _decode(data, format, max_pixels, draft)
-    with _quiet():  # it warns while its pixels are read, too
-        return _decode(data, format, max_pixels, draft)
-
-
-def _decode(data: bytes, format: str, max_pixels: int, draft: tuple[int, int] | None) -> Image.Image:
+    _quiet()
     scans = _jpeg_scans(data) if format == "JPEG" else 1
     file, (_, opener, cost) = _Parts(data, format), _FORMATS[format]
-    with _quiet():
-        image: Image.Image = opener(file)
+    image: Image.Image = opener(file)
     file.longest = sys.maxsize
     room = int(MEMORY * max(1, max_pixels / MAX_PIXELS)) - 2 * len(data)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -242,11 +234,11 @@ def _draft(image: Any, scans: int, max_pixels: int, room: int, wanted: tuple[int
 
 def orientation(image: Image.Image) -> int:
     """The Exif orientation, also where it stands only in XMP or in ImageMagick's raw profile."""
-    with _quiet():
-        try:
-            value = image.getexif().get(_ORIENTATION)
-        except Exception:  # Exif blocks are broken in many ways: what cannot be read turns nothing
-            value = 1
+    _quiet()
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # Exif blocks are broken in many ways: what cannot be read turns nothing
+        value = 1
     return value if isinstance(value, int) and 2 <= value <= 8 else 1
 
 

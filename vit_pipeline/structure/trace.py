@@ -1,7 +1,7 @@
 """One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
 
-The whole forward pass can be read here: nothing is called but torch. Works with the parameters of any tree
-that ``roles`` knows. Leaves out: reading and preprocessing the image (``pipeline``).
+The complete forward pass can be read here; nothing is called but torch and the model's nonlinearity. Leaves
+out: reading the image (``pipeline``).
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from .module_tree import Node
-from .observe import first_tensor, hooked, twin
-
-Tensor = torch.Tensor
-Outputs = dict[tuple[str, str], Tensor]  # (role, path) → output
-Recorded = tuple[str, Node, Tensor]  # role, where it belongs, its result
+from .measure import first_tensor, twin
+from .rows import WORDS, Node, layer_index
 
 # what model() itself returns there: the step's role → the role of the module whose output it is
 _COMPARED = {
@@ -45,65 +41,59 @@ class Step:
     difference: float | None  #: largest absolute difference to model() with eager attention
     difference_as_set: float | None  #: the same to model() with the attention it is set to
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in JSON output."""
-        return {**vars(self), "shape": list(self.shape)}
+    @property
+    def name(self) -> str:
+        """``vit.layers.0.attention.q_proj``, or where the step happens and what it is."""
+        label = WORDS["steps"].get(self.role, "") if self.role not in self.path.split(".") else ""
+        return f"{self.path} {label}".strip()
 
 
 @torch.no_grad()
-def walk(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...]:
+def trace(model: nn.Module, root: Node, pixel_values: Tensor) -> tuple[Step, ...]:
     """Every step of the forward pass over one image, with the difference to ``model()`` after each layer.
 
     Args:
-        model: a ViT image classifier with weights; nothing is done to it.
-        root: its tree, from :func:`vit_pipeline.structure.module_tree.build_tree`.
+        model: a ViT with weights, with or without a classifier; nothing is done to it.
+        root: its tree, from :class:`vit_pipeline.structure.rows.Tree`, in any order.
         pixel_values: (1, 3, H, W), as the model takes them.
 
-    Raises ArgumentError where the model is no ViT classifier, has no weights, or does not take this image.
+    Raises ArgumentError where the model is no ViT, has no weights, or does not take this image.
     """
     weight = next(model.parameters(), None)
     if weight is None or weight.is_meta:
         raise ArgumentError("a model without weights cannot see an image; give a name or a loaded model")
     pixel_values = pixel_values.to(weight.device, weight.dtype)
-    wanted = {
-        n.path: n.role.key for n in root.walk() if n.role and n.role.key in _COMPARED.values() and n.module
-    }
+    wanted = {node.row.path for node in root.walk() if node.row.role in _COMPARED.values()}
     try:
-        written_out = _outputs(twin(model, attention="eager"), pixel_values, wanted)
+        written_out = _outputs(twin(model, "eager"), pixel_values, wanted)
         as_set = _outputs(twin(model), pixel_values, wanted)
         return tuple(_summary(*step, written_out, as_set) for step in _forward(root, pixel_values))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        size = tuple(pixel_values.shape)
-        raise ArgumentError(
-            f"cannot walk {size} through {type(model).__name__}, step by step: {error!r}"
-        ) from error
+        what = f"cannot trace an image of shape {tuple(pixel_values.shape)} through {type(model).__name__}"
+        raise ArgumentError(f"{what}: it is no ViT, or takes images of another size ({error!r})") from error
 
 
-def attention_kernel(model: nn.Module) -> str:
-    """How the model is set to compute attention: ``"sdpa"``, ``"eager"`` …, empty where it does not say."""
-    return getattr(getattr(model, "config", None), "_attn_implementation", None) or ""
+def _outputs(copied: nn.Module, pixel_values: Tensor, wanted: set[str]) -> dict[str, Tensor]:
+    """What the modules at these paths return in a forward pass of a copy, which keeps the hooks."""
+    outputs: dict[str, Tensor] = {}
+    for path, module in copied.named_modules():
 
-
-def _outputs(model: nn.Module, pixel_values: Tensor, wanted: dict[str, str]) -> Outputs:
-    """What the wanted modules (path → role) return in a forward pass."""
-    outputs: Outputs = {}
-
-    def attach(path: str, module: nn.Module) -> list[Any]:
-        def keep(_: nn.Module, args: Any, output: Any) -> None:
+        def keep(_: nn.Module, args: Any, output: Any, path: str = path) -> None:
             if (tensor := first_tensor(output)) is not None:
-                outputs.setdefault((wanted[path], path), tensor)
+                outputs.setdefault(path, tensor)
 
-        return [module.register_forward_hook(keep)] if path in wanted else []
-
-    with hooked(model, attach):
-        model(pixel_values)
+        if path in wanted:
+            module.register_forward_hook(keep)
+    copied(pixel_values)
     return outputs
 
 
-def _forward(root: Node, pixels: Tensor) -> Iterator[Recorded]:
-    """Dosovitskiy et al. 2021, Eq. 1–4 and Appendix A, Eq. 5–8. N tokens, D width, h heads of d values."""
-    parts = {node.role.key: node for node in reversed(list(root.walk())) if node.role}
-    layers = [node for node in root.walk() if node.role and node.role.key == "layer"]
+def _forward(root: Node, pixels: Tensor) -> Iterator[tuple[str, Node, Tensor]]:
+    """Dosovitskiy et al. 2021, Eq. 1–4 and Appendix A, Eq. 5–8, as (role, where it belongs, its result).
+
+    N tokens, D width, M width of the MLP, h heads of d values, p patch size, C classes.
+    """
+    parts = root.by_role()
     embeddings: Any = parts["embeddings"].module
 
     conv: Any = parts["projection"].module
@@ -116,22 +106,24 @@ def _forward(root: Node, pixels: Tensor) -> Iterator[Recorded]:
     x = x + embeddings.position_embeddings  # (1, N, D), Eq. 1
     yield "position_embeddings", parts["embeddings"], x
 
-    for layer in layers:
-        for step in _encoder_layer(layer, x):
-            yield step
-        x = step[2]  # (1, N, D)
+    for layer in root.walk():
+        if layer.row.role == "layer":
+            for step in _encoder_layer(layer, x):
+                yield step
+            x = step[2]  # (1, N, D)
 
     x = _layer_norm(parts["final_layernorm"], x)  # (1, N, D)
     yield "final_layernorm", parts["final_layernorm"], x
-    x = x[:, 0]  # (1, D), Eq. 4
-    yield "take_cls", root, x
-    yield "classifier", parts["classifier"], _linear(parts["classifier"], x)  # (1, C)
+    if "classifier" in parts:
+        x = x[:, 0]  # (1, D), Eq. 4
+        yield "take_cls", root, x
+        yield "classifier", parts["classifier"], _linear(parts["classifier"], x)  # (1, C)
 
 
-def _encoder_layer(layer: Node, x: Tensor) -> Iterator[Recorded]:
-    parts = {node.role.key: node for node in reversed(list(layer.walk())) if node.role}
+def _encoder_layer(layer: Node, x: Tensor) -> Iterator[tuple[str, Node, Tensor]]:
+    parts = layer.by_role()
     batch, tokens, _ = x.shape
-    heads = parts["attention_core"].in_shape[1]  # type: ignore[index]
+    heads = parts["attention_core"].row.in_shape[1]  # type: ignore[index]
 
     y = _layer_norm(parts["layernorm_before"], x)  # (1, N, D)
     yield "layernorm_before", parts["layernorm_before"], y
@@ -154,7 +146,7 @@ def _encoder_layer(layer: Node, x: Tensor) -> Iterator[Recorded]:
     yield "layernorm_after", parts["layernorm_after"], y
     y = _linear(parts["fc1"], y)  # (1, N, M)
     yield "fc1", parts["fc1"], y
-    y = _activate(parts["activation"], y)  # (1, N, M)
+    y = parts["activation"].module(y)  # (1, N, M)
     yield "activation", parts["activation"], y
     y = _linear(parts["fc2"], y)  # (1, N, D)
     yield "fc2", parts["fc2"], y
@@ -171,36 +163,19 @@ def _layer_norm(node: Node, x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], module.weight, module.bias, module.eps)
 
 
-def _activate(node: Node, x: Tensor) -> Tensor:
-    plain = {
-        "GELUActivation": F.gelu,
-        "GELU": F.gelu,
-        "ReLU": F.relu,
-        "SiLU": F.silu,
-        "SiLUActivation": F.silu,
-    }
-    module: Any = node.module
-    result: Tensor = plain.get(node.class_name, module)(x)
-    return result
-
-
-def _summary(role: str, node: Node, x: Tensor, *models: Outputs) -> Step:
+def _summary(role: str, node: Node, x: Tensor, *models: dict[str, Tensor]) -> Step:
     values = x.float()
     with_cls = x.ndim == 3 and role != "patch_embeddings"
     cls = values[:, 0] if with_cls else values if role == "take_cls" else None
-    expected = [outputs.get((_COMPARED.get(role, ""), node.path)) for outputs in models]
+    expected = [outputs.get(node.row.path) if role in _COMPARED else None for outputs in models]
     differences = [None if tensor is None else float((x - tensor).abs().max()) for tensor in expected]
     return Step(
         role,
-        node.path,
-        _layer_index(node),
+        node.row.path,
+        layer_index(node.row.path),
         tuple(x.shape),
         float(values.mean()),
         float(values.std()) if values.numel() > 1 else 0.0,
         None if cls is None else float(cls.norm()),
         *differences,
     )
-
-
-def _layer_index(node: Node) -> int | None:
-    return next((int(part) for part in node.path.split(".") if part.isdigit()), None)

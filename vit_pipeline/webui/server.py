@@ -1,6 +1,6 @@
 """One process that serves the page: health, draining, clean-up.
 
-Leaves out what is said at start, and the options (``launch``).
+Leaves out: what is said at start, and the options.
 """
 
 from __future__ import annotations
