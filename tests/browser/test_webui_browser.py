@@ -131,7 +131,7 @@ def test_an_image_is_classified_and_shown(web: WebUI, visit: Any) -> None:
     page.wait_for_selector("#hint :text('choose an image')")
     page.locator("#image input[type=file]").set_input_files(CAT)
     expected = predict(CAT, "demo")
-    assert not page.is_visible("#hint")
+    page.wait_for_selector("#hint", state="hidden")
     assert visitor.answer("cat.png") == f"Predicted class:\n{expected.label}"
     assert page.text_content("#answer .vp-class") == str(expected)
     bars = page.locator("#answer .vp-bars li")
