@@ -1,8 +1,8 @@
-"""Many images → batches → results: the only loop of its kind in this package.
+"""Many images → batches → results: the only such loop in this package.
 
-Threads read and preprocess ahead while the caller's thread computes; results come in the order of the images,
-and an image that cannot be read is an error in its place. Leaves out what is computed (``pipeline``,
-``features``), what a user points at (``sources``) and files of results (``batch``).
+Threads read and preprocess ahead of the model. Results come in the order of the images, and an image that
+cannot be read is an error in its place. Leaves out what is computed (``pipeline``, ``features``), what a user
+points at (``sources``) and files of results (``batch``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
@@ -33,14 +34,13 @@ Compute = Callable[[torch.Tensor, list[str]], Sequence[R]]
 
 THREAD = "prepare"  #: the name of the threads that read and preprocess
 TIME_LIMIT = 60.0  #: seconds for reading and preprocessing one image
-_AHEAD = 3  #: batches that are read and not yet computed
-_PATIENCE = 5.0  #: seconds for a thread to end with the image in its hands
-_MOST_KNOWN = 1000  #: known results that are passed on at once
+_AHEAD = 3  #: batches read ahead of the model
+_PATIENCE = 5.0  #: seconds for a thread to finish the image in its hands
 
 
 @dataclass(frozen=True)
 class Known(Generic[R]):
-    """In the place of an image: its result is there already and is passed on in order."""
+    """In the place of an image: a result that is already there, passed on in order."""
 
     result: R
 
@@ -56,11 +56,12 @@ class Clock:
 
 @dataclass(eq=False)
 class _Task:
-    """One image on its way. ``outcome``: pixel values, or what is passed on in their place."""
+    """One image on its way."""
 
     name: str
     source: Any
-    outcome: Any = None
+    outcome: Any = None  # pixel values (3, H, W), or what is passed on in their place: an error, a Known
+    failure: BaseException | None = None  # nothing foreseen: raised in the caller's thread
     started: float = 0.0
     seconds: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
@@ -76,50 +77,59 @@ def run(
     time_limit: float = TIME_LIMIT,
     clock: Clock | None = None,
 ) -> Iterator[list[tuple[str, R | VitPipelineError]]]:
-    """Names and results, about ``batch_size`` at a time, in order, in bounded memory.
+    """Names and results, ``batch_size`` at a time, in order, in bounded memory.
 
     Args:
         items: a name and an image for ``prepare``, or a name and an error or :class:`Known` to pass on. Read
             in this thread, at most a few batches ahead.
-        prepare: called with both in a thread; gives pixel values (3, H, W), or raises ImageError.
+        prepare: called with both in a thread; returns pixel values (3, H, W), or raises ImageError.
         compute: pixel values (B, 3, H, W) and B names → B results, in this thread.
-        threads: how many prepare; None: as many as there are cores.
+        threads: how many prepare; None: one a core.
         time_limit: seconds after which an image that is still being prepared becomes an ImageError. Its
-            thread is left behind and another takes its place.
+            thread is abandoned and another takes its place.
         clock: where to add up the seconds.
 
     Raises ArgumentError at once; DeviceError where a batch does not fit into memory; what ``items`` itself
-    raises, once all results before it are given.
+    raises, after all results before it.
     """
-    size, used = positive("batch_size", batch_size), clock or Clock()
+    size, clock = positive("batch_size", batch_size), clock or Clock()
     workers = cores() if threads is None else positive("threads", threads)
-    failures: list[Exception] = []
 
-    def until_failure() -> Iterator[_Task]:
+    def tasks() -> Iterator[_Task]:
         try:
             for name, source in items:
                 yield _Task(name, source)
         except Exception as error:
-            failures.append(error)
+            yield _Task("", None, failure=error)
 
     def batches() -> Iterator[list[tuple[str, R | VitPipelineError]]]:
-        tasks = _ahead(until_failure(), prepare, workers, _AHEAD * size, time_limit)
-        with closing(tasks):  # type: ignore[type-var]  # a generator
-            while batch := _next_batch(tasks, size, used):
-                yield _results(batch, compute, used)
-        if failures:
-            raise failures[0]
+        prepared = _prepared(tasks(), prepare, workers, _AHEAD * size, time_limit)
+        with closing(prepared):  # type: ignore[type-var]  # a generator
+            while True:
+                began = time.perf_counter()
+                batch = list(islice(prepared, size))
+                clock.wait += time.perf_counter() - began
+                clock.decode += sum(task.seconds for task in batch)
+                began = time.perf_counter()
+                failure = next((task.failure for task in batch if task.failure), None)
+                results = _results([*takewhile(lambda task: task.failure is None, batch)], compute)
+                clock.model += time.perf_counter() - began
+                if results:
+                    yield results
+                if failure:
+                    raise failure
+                if not batch:
+                    return
 
     return batches()
 
 
-def _ahead(
+def _prepared(
     tasks: Iterable[_Task], prepare: Prepare, threads: int, depth: int, time_limit: float
 ) -> Iterator[_Task]:
-    """Every task, done, in order; at most ``depth`` are begun and not yet given."""
+    """Every task, done, in order; at most ``depth`` are begun and not yet returned."""
     todo: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
     waiting: deque[_Task] = deque()
-    late: set[_Task] = set()
     workers: list[threading.Thread] = []
 
     def start() -> None:
@@ -129,33 +139,34 @@ def _ahead(
     def work() -> None:
         while (task := todo.get()) is not None:
             task.started = time.monotonic()
+            outcome, failure = None, None
             try:
-                outcome: Any = prepare(task.name, task.source)
+                outcome = prepare(task.name, task.source)
             except ImageError as error:
                 outcome = _without_frames(error)
-            except BaseException as error:  # raised in the caller's thread
-                outcome = error
-            if task in late:
-                return  # another thread has taken this one's place
-            task.seconds, task.outcome = time.monotonic() - task.started, outcome
+            except BaseException as error:
+                failure = error
+            if task.outcome is not None:
+                return  # too late: another thread has taken this one's place
+            task.outcome, task.failure, task.seconds = outcome, failure, time.monotonic() - task.started
             task.done.set()
 
     def first() -> _Task:
         task = waiting.popleft()
         while not task.done.wait(min(1.0, time_limit)):
             if task.started and time.monotonic() - task.started > time_limit:
-                late.add(task)
-                start()
                 said = f"{task.name}: not read within {time_limit:g} s; save it again, or leave it out"
-                return _Task(task.name, task.source, ImageError(said))
+                task.outcome = ImageError(said)
+                start()
+                break
         return task
 
     try:
-        for number, task in enumerate(tasks):
-            if number < threads:
+        for task in tasks:
+            if len(workers) < threads:
                 start()
             waiting.append(task)
-            if isinstance(task.source, Known | VitPipelineError):
+            if task.failure or isinstance(task.source, Known | VitPipelineError):
                 task.outcome = task.source
                 task.done.set()
             else:
@@ -170,44 +181,24 @@ def _ahead(
                 todo.get_nowait()
         for _ in workers:
             todo.put(None)
-        for worker in workers:  # an interpreter that ends under a thread's feet may abort
-            worker.join(0.1 if late else _PATIENCE)
+        for worker in workers:  # an interpreter that exits under a running thread may abort
+            worker.join(_PATIENCE if len(workers) <= threads else 0.1)
 
 
-def _next_batch(tasks: Iterator[_Task], batch_size: int, clock: Clock) -> list[_Task]:
-    started = time.perf_counter()
-    batch: list[_Task] = []
-    places = 0
-    while places < batch_size and len(batch) < _MOST_KNOWN and (task := next(tasks, None)):
-        batch.append(task)
-        places += not isinstance(task.outcome, Known)
-        clock.decode += task.seconds
-    clock.wait += time.perf_counter() - started
-    return batch
-
-
-def _results(batch: list[_Task], compute: Compute[R], clock: Clock) -> list[tuple[str, R | VitPipelineError]]:
-    started = time.perf_counter()
-    good = [task for task in batch if isinstance(task.outcome, torch.Tensor)]
-    results: dict[_Task, Any] = {}
-    for task in batch:
-        if isinstance(task.outcome, Known):
-            results[task] = task.outcome.result
-        elif isinstance(task.outcome, VitPipelineError):
-            results[task] = task.outcome
-        elif isinstance(task.outcome, BaseException):
-            raise task.outcome
-    if good:
-        pixel_values = torch.stack([task.outcome for task in good])  # (B, 3, H, W)
+def _results(batch: list[_Task], compute: Compute[R]) -> list[tuple[str, R | VitPipelineError]]:
+    images = [task for task in batch if isinstance(task.outcome, torch.Tensor)]
+    if images:
+        pixel_values = torch.stack([task.outcome for task in images])  # (B, 3, H, W)
         try:
-            computed = compute(pixel_values, [task.name for task in good])
+            computed = compute(pixel_values, [task.name for task in images])
         except torch.OutOfMemoryError as error:
             raise DeviceError(
-                f"a batch of {len(good)} does not fit into the device's memory; use a smaller batch size"
+                f"a batch of {len(images)} does not fit into the device's memory; use a smaller batch size"
             ) from error
-        results |= zip(good, computed, strict=True)
-    clock.model += time.perf_counter() - started
-    return [(task.name, results[task]) for task in batch]
+        for task, result in zip(images, computed, strict=True):
+            task.outcome = Known(result)
+    outcomes = ((task.name, task.outcome) for task in batch)
+    return [(name, found.result if isinstance(found, Known) else found) for name, found in outcomes]
 
 
 def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch.Tensor:
