@@ -5,13 +5,11 @@ Leaves out every other direction: timm's layout is read, never written.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+from typing import Unpack
 
-from . import loading
-from .checkpoints.processors import quiet_transformers
-from .errors import OutputError
+from .loading import LocateOptions
+from .pipeline import ViTPipeline
 
 
 def convert(
@@ -19,8 +17,9 @@ def convert(
     folder: str | Path,
     revision: str | None = None,
     *,
-    progress: loading.Progress | None = None,
-) -> Path:
+    device: str = "cpu",
+    **options: Unpack[LocateOptions],
+) -> None:
     """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` into ``folder``.
 
     ``ViTForImageClassification.from_pretrained(folder)`` gives the same logits for the same pixel
@@ -28,25 +27,7 @@ def convert(
     plain transformers rounds the offset down where timm rounds to even, one pixel apart when the resized
     image is 3, 7, 11 … pixels longer than the crop. This package reads timm's rule from the folder.
 
-    The folder appears when it is complete. Raises OutputError where it is not empty or cannot be written, and
-    what :func:`vit_pipeline.loading.load` raises.
+    The arguments are those of :meth:`ViTPipeline.from_pretrained`. Raises what it raises, and what
+    :meth:`ViTPipeline.save_pretrained` raises.
     """
-    target = Path(folder)
-    try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise OutputError(f"{target}: is there already and not empty; name a new folder")
-        loaded = loading.load(name, revision, device="cpu", progress=progress)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-        ) as partial:
-            with quiet_transformers():
-                loaded.model.save_pretrained(partial)
-                loaded.processor.save_pretrained(partial)
-            Path(partial).chmod(0o755)
-            if target.exists():
-                target.rmdir()
-            os.replace(partial, target)  # noqa: PTH105 (a folder)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
-    return target
+    ViTPipeline.from_pretrained(name, revision, device=device, **options).save_pretrained(folder)

@@ -139,7 +139,8 @@ def _prepared(
     def work() -> None:
         while (task := todo.get()) is not None:
             task.started = time.monotonic()
-            outcome, failure = None, None
+            outcome: Any = None
+            failure: BaseException | None = None
             try:
                 outcome = prepare(task.name, task.source)
             except ImageError as error:
@@ -228,6 +229,19 @@ def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch
         raise ImageError(f"{name}: {error}") from error
     except (ValueError, OverflowError, MemoryError) as error:
         raise ImageError(f"{name}: cannot be made the model's size ({error}); crop it first") from error
+
+
+def to_image(processor: Any, pixel_values: torch.Tensor) -> Image.Image:
+    """The image as the model sees it: (3, H, W) → RGB, normalisation and rescaling undone."""
+    from PIL import Image
+
+    pixels = pixel_values.float().cpu()
+    if getattr(processor, "do_normalize", False):
+        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
+        pixels = pixels * std + mean
+    if getattr(processor, "do_rescale", True):
+        pixels = pixels / processor.rescale_factor
+    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def draft_size(processor: Any) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A file that appears complete or not at all: the one atomic write of this package."""
+"""Files and folders that appear complete or not at all: the one atomic write of this package."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def replacing(path: str | Path, advice: str = "") -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {reason(error)}{advice}") from error
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder beside ``path`` to write into; it takes that name at the end of a ``with`` without an error.
+
+    Raises OutputError where ``path`` is there already and not empty, or the system does not allow it.
+    """
+    target = Path(path)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise OutputError(f"{target}: is there already and not empty; name a new folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+        ) as partial:
+            yield Path(partial)
+            Path(partial).chmod(0o777 & ~_umask())
+            if target.exists():
+                target.rmdir()
+            os.replace(partial, target)  # noqa: PTH105 (a folder)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {reason(error)}") from error
 
 
 def _umask() -> int:

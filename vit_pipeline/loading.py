@@ -70,11 +70,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checked model on its device in ``eval()`` mode, and what travels with it."""
+    """A model on its device in ``eval()`` mode, and what travels with it."""
 
-    model: PreTrainedModel  #: a ViTForImageClassification, or a ViTModel (a backbone, without labels)
+    model: PreTrainedModel  #: a ViTForImageClassification, or a ViTModel (a backbone, without a classifier)
     processor: PilBackend
-    labels: tuple[str, ...]
     provenance: Provenance
     notes: tuple[str, ...] = ()
 
@@ -135,7 +134,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     **options: Unpack[LocateOptions],
 ) -> LoadedModel:
-    """A checked model on its device, ready for ``model(pixel_values)``.
+    """A model on its device, made of checked files; ``ViTPipeline`` runs it once before it is used.
 
     Args:
         device: as :func:`pick_device` has it, such as ``auto`` or ``cuda:1``.
@@ -158,21 +157,23 @@ def load(
         if "memory" not in str(error).lower():
             raise CheckpointError(f"{found.name}: the weights cannot be read: {error}") from error
         raise DeviceError(f"{found.name}: no room on {target}; use another device or dtype") from error
-    check_pair(model, opened.processor, opened.labels, found.name)
-    return LoadedModel(model, opened.processor, opened.labels, found, opened.notes)
+    return LoadedModel(model, opened.processor, found, opened.notes)
 
 
-def check_pair(model: Any, processor: Any, labels: tuple[str, ...], where: str) -> None:
+def class_names(model: Any) -> tuple[str, ...]:
+    """The labels of a model's classes, in the order of its outputs; none for a backbone."""
+    names = model.config.id2label if hasattr(model, "classifier") else {}
+    return tuple(str(label) for _, label in sorted(names.items()))
+
+
+def check_pair(model: Any, processor: Any, where: str) -> None:
     """One forward pass of a gray image: processor, model and class names fit each other.
 
-    Args:
-        model: a ViTForImageClassification; or a ViTModel, with ``labels`` of ().
-
-    Raises:
-        CheckpointError: they do not, or the outputs are not finite.
+    Raises CheckpointError where they do not, or the outputs are not finite.
     """
     from PIL import Image
 
+    labels = class_names(model)
     image = Image.new("RGB", (48, 32), (128, 128, 128))
     try:
         with quiet_transformers(), torch.inference_mode():

@@ -6,24 +6,31 @@ trusted (``loading``), how bytes become pixels (``images``), the loop over many 
 
 from __future__ import annotations
 
+import base64
+import io
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import torch
 
 from . import engine, loading
+from .checkpoints.processors import quiet_transformers
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
+from .files import new_folder
 from .images import read_image, source_name
 from .names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from PIL import Image
 
+R = TypeVar("R")
 Pool = Literal["cls", "mean", "patches"]
+Many = list[Any] | tuple[Any, ...] | Iterator[Any]
 
 
 class ReadOptions(TypedDict, total=False):
@@ -49,10 +56,6 @@ class LabelScore:
     score: float
     index: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in JSON output."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -64,14 +67,26 @@ class Prediction:
     top: tuple[LabelScore, ...]  #: the likeliest classes, best first
     source: str  #: the image's name
     model: str  #: the model's name
+    seen: bytes = field(default=b"", repr=False, compare=False)  #: what the model saw, as JPEG; for notebooks
 
     def to_dict(self) -> dict[str, Any]:
         """``source, model, label, score, index, top``, as it stands in JSON output."""
         found = {name: getattr(self, name) for name in ("source", "model", "label", "score", "index")}
-        return found | {"top": [entry.to_dict() for entry in self.top]}
+        return found | {"top": [asdict(entry) for entry in self.top]}
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """The list of ``{"label", "score"}`` that ``transformers.pipeline("image-classification")`` gives."""
+        return [{"label": entry.label, "score": entry.score} for entry in self.top]
 
     def __str__(self) -> str:
         return f"Predicted class: {printable(self.label)}"
+
+    def _repr_html_(self) -> str:
+        from jinja2 import Environment
+
+        template = Path(__file__).with_name("prediction.html.j2").read_text(encoding="utf-8")
+        seen = base64.b64encode(self.seen).decode()
+        return Environment(autoescape=True).from_string(template).render(prediction=self, seen=seen)
 
 
 class ViTPipeline:
@@ -101,20 +116,19 @@ class ViTPipeline:
                 It is put into ``eval()`` mode.
             processor: its image processor.
             provenance: where they are from.
-            notes: what the user should know of them, a line each.
+            notes: what the user should know about them, a line each.
             reading: :class:`ReadOptions`.
+
+        Raises CheckpointError where model, processor and class names do not fit each other.
         """
+        signature(read_image).bind("", **reading)  # TypeError for an unknown option
         self.model = model.eval()
         self.processor = processor
-        names = sorted(model.config.id2label.items()) if hasattr(model, "classifier") else []
-        self.labels = tuple(str(label) for _, label in names)
+        self.labels = loading.class_names(model)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
         self.notes = tuple(notes)
-        if provenance is None:
-            loading.check_pair(model, processor, self.labels, self.name)
-        self.device: torch.device = model.device
-        self.dtype: torch.dtype = model.dtype
         self.reading = reading
+        loading.check_pair(model, processor, self.name)
 
     @classmethod
     def from_pretrained(
@@ -132,15 +146,33 @@ class ViTPipeline:
         """
         given: dict[str, Any] = {**options}
         reading = {key: given.pop(key) for key in ReadOptions.__annotations__ if key in given}
-        loaded = loading.load(name, revision, **given)
-        return cls(
-            loaded.model, loaded.processor, provenance=loaded.provenance, notes=loaded.notes, **reading
-        )
+        return cls(**vars(loading.load(name, revision, **given)), **reading)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model and processor into a new or empty folder, complete or not at all.
+
+        Plain transformers loads it, and so does :meth:`from_pretrained`. Raises OutputError.
+        """
+        with new_folder(folder) as partial_folder, quiet_transformers():
+            self.model.save_pretrained(partial_folder)
+            self.processor.save_pretrained(partial_folder)
 
     @property
     def name(self) -> str:
         """The model's name, as the user said it."""
         return self.provenance.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its weights."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -165,7 +197,7 @@ class ViTPipeline:
         """(B, 3, H, W) → logits (B, C), before softmax."""
         if not self.labels:
             raise CheckpointError(f"{self.name}: a backbone without a classifier: use features, or finetune")
-        logits: torch.Tensor = self.model(self._there(pixel_values)).logits
+        logits: torch.Tensor = self.model(self._on_device(pixel_values)).logits
         return logits
 
     def postprocess(
@@ -199,17 +231,10 @@ class ViTPipeline:
 
     @overload
     def __call__(
-        self,
-        inputs: list[Any] | tuple[Any, ...],
-        top_k: int = ...,
-        batch_size: int = ...,
-        *,
-        on_error: Literal["return"],
+        self, inputs: Many, top_k: int = ..., batch_size: int = ..., *, on_error: Literal["return"]
     ) -> list[Prediction | VitPipelineError]: ...
     @overload
-    def __call__(
-        self, inputs: list[Any] | tuple[Any, ...], top_k: int = ..., batch_size: int = ...
-    ) -> list[Prediction]: ...
+    def __call__(self, inputs: Many, top_k: int = ..., batch_size: int = ...) -> list[Prediction]: ...
     @overload
     def __call__(self, inputs: Any, top_k: int = ..., batch_size: int = ...) -> Prediction: ...
     def __call__(
@@ -231,13 +256,16 @@ class ViTPipeline:
         """
         if on_error not in ("raise", "return"):
             raise ArgumentError(f"on_error is {on_error!r}; use 'raise' or 'return'")
-        many = _is_iterable_of_images(inputs)
-        results = []
-        for result in self.stream(inputs if many else [inputs], batch_size, top_k=top_k, threads=1):
-            if on_error == "raise" and isinstance(result, VitPipelineError):
-                raise result
-            results.append(result)
-        return results if many else results[0]
+
+        def compute(pixel_values: torch.Tensor, names: list[str]) -> list[Prediction]:
+            found = self.postprocess(self.forward(pixel_values), top_k, names)
+            pairs = zip(found, pixel_values, strict=True)
+            return [replace(one, seen=_jpeg(engine.to_image(self.processor, seen))) for one, seen in pairs]
+
+        many = _is_many(inputs)
+        results = self._each(inputs if many else [inputs], compute, batch_size, threads=1)
+        found = [*(map(_or_raise, results) if on_error == "raise" else results)]
+        return found if many else found[0]
 
     def stream(
         self,
@@ -260,21 +288,7 @@ class ViTPipeline:
         Raises ArgumentError, DeviceError, and what ``inputs`` itself raises.
         """
         top_k = engine.positive("top_k", top_k)
-        batches = engine.run(
-            ((source_name(source), source) for source in inputs),
-            self.preparer(jpeg_draft=jpeg_draft),
-            lambda pixel_values, names: self.postprocess(self.forward(pixel_values), top_k, names),
-            batch_size=batch_size,
-            threads=threads,
-        )
-        return (result for batch in batches for _, result in batch)
-
-    def preparer(self, *, jpeg_draft: bool = False) -> engine.Prepare:
-        """What :func:`vit_pipeline.engine.run` does to each image: read it, and preprocess it."""
-        draft = engine.draft_size(self.processor) if jpeg_draft else None
-        return lambda name, source: engine.to_pixel_values(
-            self.processor, self.read(source, draft=draft), name
-        )
+        return self._each(inputs, self.predictor(top_k), batch_size, threads, jpeg_draft)
 
     def features(self, inputs: Any, pool: Pool = "cls", batch_size: int = 8) -> torch.Tensor:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
@@ -287,21 +301,9 @@ class ViTPipeline:
 
         Raises ImageError, ArgumentError. Source: Dosovitskiy et al. 2021, equation 4.
         """
-        sources = inputs if _is_iterable_of_images(inputs) else [inputs]
-        items = ((source_name(source), source) for source in sources)
-        found: list[torch.Tensor] = []
-        batches = engine.run(
-            items,
-            self.preparer(),
-            lambda pixels, _: [*self.pooled(pixels, pool)],
-            batch_size=batch_size,
-            threads=1,
-        )
-        for batch in batches:
-            for _, result in batch:
-                if isinstance(result, VitPipelineError):
-                    raise result
-                found.append(result)
+        many = inputs if _is_many(inputs) else [inputs]
+        results = self._each(many, lambda pixels, _: [*self.pooled(pixels, pool)], batch_size, threads=1)
+        found = [*map(_or_raise, results)]
         if not found:
             raise ArgumentError("no images were given")
         return torch.stack(found)  # outside inference mode: a plain tensor, fit for training a probe on
@@ -312,20 +314,61 @@ class ViTPipeline:
         if pool not in ("cls", "mean", "patches"):
             raise ArgumentError(f"pool is {pool!r}; use 'cls', 'mean' or 'patches'")
         backbone = getattr(self.model, "vit", self.model)
-        tokens: torch.Tensor = (
-            backbone(self._there(pixel_values)).last_hidden_state.float().cpu()
-        )  # (B, 1 + N, D)
-        if pool == "patches":
-            return tokens[:, 1:]
-        return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
+        tokens: torch.Tensor = backbone(self._on_device(pixel_values)).last_hidden_state.float().cpu()
+        patches = tokens[:, 1:]  # of (B, 1 + N, D)
+        return patches if pool == "patches" else patches.mean(dim=1) if pool == "mean" else tokens[:, 0]
 
-    def _there(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    # What the engine runs
+
+    def preparer(self, *, jpeg_draft: bool = False) -> engine.Prepare:
+        """For :func:`vit_pipeline.engine.run`: read an image and preprocess it."""
+        draft = engine.draft_size(self.processor) if jpeg_draft else None
+        return lambda name, source: engine.to_pixel_values(
+            self.processor, self.read(source, draft=draft), name
+        )
+
+    def predictor(self, top_k: int = 5) -> Callable[[torch.Tensor, list[str]], list[Prediction]]:
+        """For :func:`vit_pipeline.engine.run`: pixel values (B, 3, H, W) and B names → predictions."""
+        return lambda pixel_values, names: self.postprocess(self.forward(pixel_values), top_k, names)
+
+    def _each(
+        self,
+        inputs: Iterable[Any],
+        compute: engine.Compute[R],
+        batch_size: int,
+        threads: int | None,
+        jpeg_draft: bool = False,
+    ) -> Iterator[R | VitPipelineError]:
+        items = ((source_name(source), source) for source in inputs)
+        prepare = self.preparer(jpeg_draft=jpeg_draft)
+        batches = engine.run(items, prepare, compute, batch_size=batch_size, threads=threads)
+        return (result for batch in batches for _, result in batch)
+
+    def _on_device(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """On the model's device, in its dtype."""
         if self.device.type == "cuda" and pixel_values.device.type == "cpu":
             pixel_values = pixel_values.to(self.dtype).pin_memory()
         return pixel_values.to(self.device, self.dtype, non_blocking=True)
 
 
+@overload
+def predict(
+    image: Many,
+    model: str | Path = ...,
+    *,
+    revision: str | None = ...,
+    top_k: int = ...,
+    **options: Unpack[Options],
+) -> list[Prediction]: ...
+@overload
+def predict(
+    image: Any,
+    model: str | Path = ...,
+    *,
+    revision: str | None = ...,
+    top_k: int = ...,
+    **options: Unpack[Options],
+) -> Prediction: ...
 def predict(
     image: Any,
     model: str | Path = DEFAULT_MODEL,
@@ -350,10 +393,22 @@ _LOCK = threading.Lock()
 _kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 
 
-def _is_iterable_of_images(inputs: Any) -> bool:
-    """Whether this is many images: not a path, bytes, an array (it has a shape), an open file or a row."""
-    one = isinstance(inputs, str | bytes | bytearray | memoryview | Mapping) or hasattr(inputs, "shape")
-    return isinstance(inputs, Iterable) and not one and not hasattr(inputs, "read")
+def _is_many(inputs: Any) -> bool:
+    """Whether these are several images: not text, bytes, an image's array, an open file or a row."""
+    one = isinstance(inputs, str | bytes | bytearray | memoryview | Mapping) or hasattr(inputs, "read")
+    return isinstance(inputs, Iterable) and not one and getattr(inputs, "ndim", 1) == 1
+
+
+def _or_raise(result: R | VitPipelineError) -> R:
+    if isinstance(result, VitPipelineError):
+        raise result
+    return result
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90, subsampling=0)
+    return file.getvalue()
 
 
 __all__ = ["LabelScore", "Prediction", "ViTPipeline", "predict"]

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
@@ -321,7 +321,7 @@ def _identify(name: str, source: Any) -> Record:
 
 def _to_record(prediction: Prediction) -> Record:
     """Six decimals: the rest depends on the sizes of the batches."""
-    top = [entry.to_dict() | {"score": round(entry.score, 6)} for entry in prediction.top]
+    top = [asdict(entry) | {"score": round(entry.score, 6)} for entry in prediction.top]
     return {"label": prediction.label, "score": top[0]["score"], "index": prediction.index, "top": top}
 
 

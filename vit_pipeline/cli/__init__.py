@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import classify, features, models, predict, structure, webui
+from . import doctor, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -46,15 +46,16 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 
 COMMANDS = (
-    predict.predict,
-    classify.classify,
-    structure.structure,
-    features.features,
-    features.similar,
+    images.predict,
+    images.classify,
+    models.structure,
+    images.features,
+    images.similar,
     models.models,
     models.download,
     models.convert,
     webui.webui,
+    doctor.doctor,
 )
 for command in COMMANDS:
     app.command()(_interruptible(command))

@@ -1,53 +1,30 @@
-"""``vit-pipeline download | convert | models``."""
+"""``vit-pipeline models | download | convert | structure``: the commands that are about a model itself."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
+from ..errors import ArgumentError
 from ..names import DEFAULT_MODEL, KNOWN_MODELS
-from .options import Json, Refresh, Revision
-from .terminal import ProgressBars, note, print_json
-
-
-def download(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A short name or owner/name[@revision].")],
-    revision: Revision = None,
-    refresh: Refresh = False,
-) -> None:
-    """Download a model and check it.
-
-    Prints its folder.
-    """
-    from .. import loading
-
-    with ProgressBars() as progress:
-        loaded = loading.load(model, revision, device="cpu", refresh=refresh, progress=progress)
-    for text in loaded.notes:
-        note(text)
-    print(loaded.provenance.folder)
-
-
-def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A model's name, or a folder.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
-    revision: Revision = None,
-) -> None:
-    """Write a model for plain transformers."""
-    from ..convert import convert as write_folder
-
-    with ProgressBars() as progress:
-        print(write_folder(source, folder, revision, progress=progress))
+from . import options as o
+from .terminal import download_bars, open_pipeline, print_json
 
 
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Show this model's card.")] = None,
-    revision: Revision = None,
-    as_json: Json = False,
+    revision: o.Revision = None,
+    as_json: o.Json = False,
 ) -> None:
-    """List the models, or show the card of one."""
+    """List the models, or show the card of one.
+
+    Example: vit-pipeline models vit-small
+    """
     if name is not None:
         from ..card import model_card
 
@@ -72,3 +49,96 @@ def models(
         default = " (default)" if known.name == DEFAULT_MODEL else ""
         on_disk = f"{size / 1e6:,.1f} MB on disk" if size else "not downloaded"
         print(f"{known.name}{default}\n  {known.summary}\n  {source}, {on_disk}")
+
+
+def download(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A short name or owner/name[@revision].")],
+    revision: o.Revision = None,
+    refresh: o.Refresh = False,
+) -> None:
+    """Download a model and check it.
+
+    Prints its folder.
+
+    Example: vit-pipeline download vit-base
+    """
+    print(open_pipeline(model, revision, device="cpu", refresh=refresh).provenance.folder)
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A model's name, or a folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    revision: o.Revision = None,
+) -> None:
+    """Write a model as a folder that plain transformers loads.
+
+    Example: vit-pipeline convert vit-small ./vit-small-transformers
+    """
+    from ..convert import convert as write_folder
+
+    with download_bars() as progress:
+        write_folder(source, folder, revision, progress=progress)
+    print(folder)
+
+
+def structure(
+    model: o.Model = DEFAULT_MODEL,
+    revision: o.Revision = None,
+    lang: Annotated[Literal["en", "zh"], typer.Option(help="Language of the explanations.")] = "en",
+    output_format: Annotated[
+        Literal["text", "markdown", "html", "json"], typer.Option("--format", help="How it is written.")
+    ] = "text",
+    depth: Annotated[int | None, typer.Option(min=0, help="Levels below the model; all by default.")] = None,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="Do not fold equal layers.")] = False,
+    order: Annotated[
+        Literal["module", "execution"], typer.Option(help="As declared, or as the data flows.")
+    ] = "module",
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Trace this image, step by step (needs weights).")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Show another model beside it.")
+    ] = None,
+    device: o.Device = "auto",
+    allow_private_urls: o.AllowPrivate = False,
+) -> None:
+    """Explain every module of a model.
+
+    Each with its shapes and its cost, and the steps that print(model) does not show. Needs no weights.
+
+    Example: vit-pipeline structure --model vit-base --order execution
+
+    Example: vit-pipeline structure --model demo --image cat.jpg --lang zh
+
+    Example: vit-pipeline structure --compare vit-small --format html > both.html
+    """
+    from rich.console import Console
+
+    from ..structure import describe
+    from ..structure.compare import compare as describe_both
+    from ..structure.rows import WORDS
+
+    settings: dict[str, Any] = {"all_layers": all_layers, "depth": depth, "order": order}
+    if compare is not None and image is not None:
+        raise ArgumentError("--compare shows structures only; leave --image out")
+    if image is not None:
+        pipe = open_pipeline(model, revision, device=device, allow_private_urls=allow_private_urls)
+        found: Any = describe(pipe, lang, image, **settings)
+    else:
+        found = describe(model, lang, revision=revision, **settings)
+    if compare is not None:
+        found = describe_both(found, compare, lang, **settings)
+    if output_format == "json":
+        print(json.dumps(found.to_dict(), ensure_ascii=False))
+    elif output_format == "html":
+        print(found.to_html())
+    elif output_format == "markdown":
+        print(found.to_markdown())
+    else:
+        console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100)
+        if not console.encoding.startswith("utf"):
+            print(found.to_text(console.width).translate(str.maketrans(WORDS["ascii"])))
+        elif console.is_terminal:
+            console.print(found)
+        else:
+            print(found.to_text(console.width))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -33,6 +33,10 @@ Model = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch or tag of the ModelScope repository.")]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many to list, the best first.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images in one forward pass.")]
+Pool = Annotated[
+    Literal["cls", "mean", "patches"],
+    typer.Option(help="The CLS token, the mean of the patch tokens, or all of them."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[
     str, typer.Option(help="float32; bfloat16; auto: bfloat16 where the hardware has it, other scores.")
@@ -49,12 +53,26 @@ EnvProxy = Annotated[
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Reject images of more pixels than this.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
-Open = Callable[[], Any]  #: loads the model that the user has named
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Open = Callable[[], Any]  #: loads the model that the user has named
+
+#: of every command that runs a model on images
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "model": (Model, DEFAULT_MODEL),
+    "revision": (Revision, None),
+    "device": (Device, "auto"),
+    "dtype": (Dtype, "float32"),
+    "refresh": (Refresh, False),
+    "allow_private_urls": (AllowPrivate, False),
+    "proxy": (Proxy, None),
+    "use_env_proxy": (EnvProxy, False),
+    "max_pixels": (MaxPixels, None),
+    "quiet": (Quiet, False),
+}
 
 
 def output(*suffixes: str) -> Any:
-    """``--output``: a file whose name ends in one of ``suffixes``; another one is said at once."""
+    """``--output``: a file whose name ends in one of ``suffixes``; another one is rejected at once."""
 
     def check(path: Path) -> Path:
         if path.suffix.lower() not in suffixes:
@@ -69,42 +87,18 @@ def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
 
     It is called with ``open``, which loads the model and returns the pipeline, and ``quiet``.
     """
-
-    def common(
-        model: Model = DEFAULT_MODEL,
-        revision: Revision = None,
-        device: Device = "auto",
-        dtype: Dtype = "float32",
-        refresh: Refresh = False,
-        allow_private_urls: AllowPrivate = False,
-        proxy: Proxy = None,
-        use_env_proxy: EnvProxy = False,
-        max_pixels: MaxPixels = None,
-        quiet: Quiet = False,
-    ) -> Any:
-        return open_pipeline(
-            model,
-            revision,
-            quiet=quiet,
-            device=device,
-            dtype=dtype,
-            refresh=refresh,
-            allow_private=allow_private_urls,
-            proxy="env" if use_env_proxy else proxy,
-            max_pixels=max_pixels,
-        )
-
-    shared = inspect.signature(common).parameters
-    own = {k: v for k, v in inspect.signature(command).parameters.items() if k not in ("open", "quiet")}
+    hints = get_type_hints(command, include_extras=True)
+    own = [p for name, p in signature(command).parameters.items() if name not in ("open", "quiet")]
+    options = [p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own] + [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _SHARED.items()
+    ]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        options = {name: given.pop(name) for name in shared}
-        command(open=lambda: common(**options), quiet=options["quiet"], **given)
+        shared = {name: given.pop(name) for name in _SHARED}
+        command(open=lambda: open_pipeline(**shared), quiet=shared["quiet"], **given)
 
-    hints = get_type_hints(command, include_extras=True) | get_type_hints(common, include_extras=True)
-    run.__annotations__ = {name: hints[name] for name in (*own, *shared)}
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in (*own.values(), *shared.values())]
-    )
+    run.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
     return run

@@ -1,18 +1,21 @@
-"""What the commands share at the terminal: printing, progress, opening a pipeline."""
+"""What the commands share at the terminal: results, notes, progress, and opening a pipeline."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import east_asian_width
 
 from ..errors import ArgumentError, printable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ..pipeline import Prediction, ViTPipeline
 
 
@@ -26,7 +29,7 @@ def image_sources(images: list[str] | None, from_file: str | None) -> list[Any]:
     if not images and from_file is None:
         raise ArgumentError("no image is named; give files, folders, globs or URLs, '-', or --from-file")
     if (images or []).count("-") + (from_file == "-") > 1:
-        raise ArgumentError("stdin can be read once only; give '-' once")
+        raise ArgumentError("stdin can be read only once; give '-' once")
     sources: list[Any] = [read_stdin() if image == "-" else image for image in images or []]
     if from_file == "-":
         _check_piped("a list of images")
@@ -57,15 +60,30 @@ def _check_piped(what: str) -> None:
 
 
 def open_pipeline(
-    name: str, revision: str | None, *, quiet: bool = False, max_pixels: int | None = None, **options: Any
+    model: str,
+    revision: str | None = None,
+    *,
+    quiet: bool = False,
+    allow_private_urls: bool = False,
+    proxy: str | None = None,
+    use_env_proxy: bool = False,
+    max_pixels: int | None = None,
+    **options: Any,
 ) -> ViTPipeline:
     """Load with progress on a terminal; then one header line on stderr, and what the user should know."""
-    with ProgressBars(quiet) as progress:
+    with download_bars(quiet) as progress:
+        from ..images import MAX_PIXELS
         from ..pipeline import ViTPipeline
 
-        if max_pixels is not None:
-            options["max_pixels"] = max_pixels
-        pipe = ViTPipeline.from_pretrained(name, revision, progress=progress, **options)
+        pipe = ViTPipeline.from_pretrained(
+            model,
+            revision,
+            progress=progress,
+            allow_private=allow_private_urls,
+            proxy="env" if use_env_proxy else proxy,
+            max_pixels=max_pixels or MAX_PIXELS,
+            **options,
+        )
     if not quiet:
         few = f": {', '.join(pipe.labels)}" if len(pipe.labels) <= 20 else ""
         dtype = str(pipe.dtype).removeprefix("torch.")
@@ -76,52 +94,59 @@ def open_pipeline(
     return pipe
 
 
-class ProgressBars:
-    """Bars on a terminal, fed with (file name, bytes so far, bytes in all); None where nobody watches."""
+@contextmanager
+def progress_bars(quiet: bool, *columns: str) -> Iterator[Progress | None]:
+    """rich's progress bars on stderr, with these columns of its own; None where nobody watches."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress
+    from rich.console import Console
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    def __enter__(self) -> Any:
-        self.bars: Any = None
-        if self.quiet or not sys.stderr.isatty():
-            return None
-        from rich import progress
-        from rich.console import Console
-
-        self.bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self.tasks: dict[str, Any] = {}
-        return self.update
-
-    def update(self, name: str, done: int, total: int) -> None:
-        if name not in self.tasks:
-            self.bars.start()
-            self.tasks[name] = self.bars.add_task(name)
-        self.bars.update(self.tasks[name], completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
+    shown = [getattr(progress, name)() if name.isidentifier() else name for name in columns]
+    with progress.Progress(*shown, console=Console(stderr=True)) as bars:
+        yield bars
 
 
-def print_prediction(prediction: Prediction, *, first: bool, classes: int, width: int = 28) -> None:
-    """The tutorial's line, then the likeliest classes with bars."""
+@contextmanager
+def download_bars(quiet: bool = False) -> Iterator[Any]:
+    """Call it with (file name, bytes so far, bytes in all); None where nobody watches."""
+    columns = (
+        "{task.description}",
+        "BarColumn",
+        "DownloadColumn",
+        "TransferSpeedColumn",
+        "TimeRemainingColumn",
+    )
+    with progress_bars(quiet, *columns) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(name: str, done: int, total: int) -> None:
+            assert bars is not None
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield None if bars is None else update
+
+
+def print_prediction(prediction: Prediction, *, first: bool, classes: int) -> None:
+    """The tutorial's line, then the likeliest classes with bars as wide as the terminal allows."""
+    from rich.cells import cell_len
+
     if not first:
         print()
     print(f"{printable(prediction)}    ({printable(prediction.source)}; of {classes:,} classes)")
-    labels = [printable(entry.label, 44) for entry in prediction.top]
-    widths = [sum(1 + (east_asian_width(c) in "WF") for c in label) for label in labels]
-    for label, used, entry in zip(labels, widths, prediction.top, strict=True):
+    columns = shutil.get_terminal_size((80, 24)).columns
+    labels = [printable(entry.label, min(44, max(columns - 24, 8))) for entry in prediction.top]
+    widest = max(map(cell_len, labels))
+    width = min(28, max(columns - widest - 14, 0))
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    for label, entry in zip(labels, prediction.top, strict=True):
         eighths = round(min(max(entry.score, 0), 1) * width * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-        print(f"  {label}{' ' * (max(widths) - used)}  {entry.score:7.2%}  {bar}")
+        bar = bar if unicode else "#" * round(eighths / 8)
+        print(f"  {label}{' ' * (widest - cell_len(label))}  {entry.score:7.2%}  {bar}")
 
 
 def print_json(record: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 from ..errors import ArgumentError
 from ..webui import AUTH, HOST, PORT, launch
 from .options import AllowPrivate, Device, Dtype
-from .terminal import ProgressBars
+from .terminal import download_bars
 
 
 def webui(
@@ -42,6 +42,8 @@ def webui(
     """Serve the page in the browser.
 
     Load a model, classify images, look inside.
+
+    Example: vit-pipeline webui --model vit-base
     """
     try:
         auth = auth_file.read_text("utf-8").strip() if auth_file else ""
@@ -57,7 +59,7 @@ def webui(
         allow_models=allow_models,
         auth=auth,
         max_waiting=max_waiting,
-        bars=ProgressBars,
+        bars=download_bars,
         device=device,
         dtype=dtype,
         allow_private=allow_private_urls,
