@@ -1,6 +1,6 @@
 """Give it an image, get what a Vision Transformer sees, and be able to look inside every step.
 
-The public names are loaded on first use: ``import vit_pipeline`` itself loads no torch.
+What needs torch is loaded on first use: ``import vit_pipeline`` itself is quick.
 """
 
 from __future__ import annotations
@@ -8,44 +8,37 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import errors
+from .errors import *  # noqa: F403
+
 if TYPE_CHECKING:
     from .batch import classify as classify
-    from .errors import VitPipelineError as VitPipelineError
+    from .features import similar as similar
     from .pipeline import LabelScore as LabelScore
     from .pipeline import Prediction as Prediction
     from .pipeline import ViTPipeline as ViTPipeline
     from .pipeline import predict as predict
     from .structure import ModelStructure as ModelStructure
     from .structure import describe as describe
+    from .structure.compare import compare as compare
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "VitPipelineError": "errors",
-    "classify": "batch",
-    "LabelScore": "pipeline",
-    "Prediction": "pipeline",
-    "ViTPipeline": "pipeline",
-    "predict": "pipeline",
-    "ModelStructure": "structure",
-    "describe": "structure",
+_LATER = {
+    "batch": ["classify"],
+    "features": ["similar"],
+    "pipeline": ["LabelScore", "Prediction", "ViTPipeline", "predict"],
+    "structure": ["ModelStructure", "describe"],
+    "structure.compare": ["compare"],
 }
-__all__ = [
-    "LabelScore",
-    "ModelStructure",
-    "Prediction",
-    "ViTPipeline",
-    "VitPipelineError",
-    "classify",
-    "describe",
-    "predict",
-]
+_MODULES = {name: module for module, names in _LATER.items() for name in names}
+__all__ = [*errors.__all__, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value
 

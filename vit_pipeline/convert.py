@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from .files import new_folder
 from .loading import LocateOptions
 from .pipeline import ViTPipeline
 
@@ -19,7 +20,7 @@ def convert(
     *,
     device: str = "cpu",
     **options: Unpack[LocateOptions],
-) -> None:
+) -> Path:
     """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` into ``folder``.
 
     ``ViTForImageClassification.from_pretrained(folder)`` gives the same logits for the same pixel
@@ -30,4 +31,6 @@ def convert(
     The arguments are those of :meth:`ViTPipeline.from_pretrained`. Raises what it raises, and what
     :meth:`ViTPipeline.save_pretrained` raises.
     """
-    ViTPipeline.from_pretrained(name, revision, device=device, **options).save_pretrained(folder)
+    with new_folder(folder) as partial:
+        ViTPipeline.from_pretrained(name, revision, device=device, **options).save_pretrained(partial)
+    return Path(folder)

@@ -20,7 +20,6 @@ Each message is one line: which input, what is wrong, what to do. The cause is c
 from __future__ import annotations
 
 import re
-from importlib import metadata, util
 
 _BREAK = re.compile(r"\s*[\t-\r\x1c-\x1e\x85\u2028\u2029]\s*")
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours, titles of terminals
@@ -94,6 +93,8 @@ def check_installed(package: str, what: str) -> None:
 
     The message has the line to type, by that package's name: on the index, ``vit-pipeline`` is not ours.
     """
+    from importlib import metadata, util
+
     if util.find_spec(package) is not None:
         return
     try:
@@ -102,3 +103,18 @@ def check_installed(package: str, what: str) -> None:
         declared = []
     wanted = next((line for line in declared if re.split(r"[<>=~! ]", line)[0] == package), package)
     raise ArgumentError(f"{what} needs {package}, which is not installed; type: pip install '{wanted}'")
+
+
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "DeviceError",
+    "DownloadError",
+    "FetchError",
+    "ImageError",
+    "ModelError",
+    "ModelNameError",
+    "OutputError",
+    "UnsafeURLError",
+    "VitPipelineError",
+]

@@ -70,7 +70,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device in ``eval()`` mode, and what travels with it."""
+    """A checked model on its device in ``eval()`` mode, and what travels with it."""
 
     model: PreTrainedModel  #: a ViTForImageClassification, or a ViTModel (a backbone, without a classifier)
     processor: PilBackend
@@ -134,7 +134,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     **options: Unpack[LocateOptions],
 ) -> LoadedModel:
-    """A model on its device, made of checked files; ``ViTPipeline`` runs it once before it is used.
+    """A checked model on its device, ready for ``model(pixel_values)``.
 
     Args:
         device: as :func:`pick_device` has it, such as ``auto`` or ``cuda:1``.
@@ -157,6 +157,7 @@ def load(
         if "memory" not in str(error).lower():
             raise CheckpointError(f"{found.name}: the weights cannot be read: {error}") from error
         raise DeviceError(f"{found.name}: no room on {target}; use another device or dtype") from error
+    check_pair(model, opened.processor, found.name)
     return LoadedModel(model, opened.processor, found, opened.notes)
 
 

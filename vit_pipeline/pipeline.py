@@ -128,7 +128,8 @@ class ViTPipeline:
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
         self.notes = tuple(notes)
         self.reading = reading
-        loading.check_pair(model, processor, self.name)
+        if provenance is None:
+            loading.check_pair(model, processor, self.name)
 
     @classmethod
     def from_pretrained(

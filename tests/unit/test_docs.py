@@ -53,14 +53,26 @@ def test_a_docstring_names_modules_that_exist(path: Path) -> None:
 
 def test_the_public_names() -> None:
     assert vit_pipeline.__all__ == [
-        "LabelScore",
-        "ModelStructure",
-        "Prediction",
-        "ViTPipeline",
+        "ArgumentError",
+        "CheckpointError",
+        "DeviceError",
+        "DownloadError",
+        "FetchError",
+        "ImageError",
+        "ModelError",
+        "ModelNameError",
+        "OutputError",
+        "UnsafeURLError",
         "VitPipelineError",
         "classify",
-        "describe",
+        "similar",
+        "LabelScore",
+        "Prediction",
+        "ViTPipeline",
         "predict",
+        "ModelStructure",
+        "describe",
+        "compare",
     ]
     for name in vit_pipeline.__all__:
         assert getattr(vit_pipeline, name).__doc__, name

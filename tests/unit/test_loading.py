@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny import change_json, change_tensors, make_checkpoint, with_new_names
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from vit_pipeline import loading
+from vit_pipeline import ViTPipeline, loading
 from vit_pipeline.errors import CheckpointError, DeviceError
 from vit_pipeline.loading import has_native_bfloat16, pick_device, pick_dtype
 
@@ -48,7 +48,7 @@ def test_logits_equal_those_of_transformers(folder: Path, form: str) -> None:
     assert difference == 0
     assert not loaded.model.training
     assert loaded.model.dtype == torch.float32
-    assert loaded.labels == tuple(f"thing {i}" for i in range(5))
+    assert loading.class_names(loaded.model) == tuple(f"thing {i}" for i in range(5))
     note = f"{folder}: no safetensors file; read pytorch_model.bin with weights_only=True"
     assert loaded.notes == ((note,) if form == "pickle" else ())
 
@@ -136,12 +136,15 @@ def test_where_files_are_looked_for_is_passed_to_the_hub(
 
 def test_a_pair_from_memory_is_checked(folder: Path) -> None:
     loaded = loading.load(folder)
-    loading.check_pair(loaded.model, loaded.processor, loaded.labels, "mine")
-    loading.check_pair(loaded.model.vit, loaded.processor, (), "mine")
-    with pytest.raises(CheckpointError, match="mine: 5 outputs but 2 class names"):
-        loading.check_pair(loaded.model, loaded.processor, ("a", "b"), "mine")
+    ViTPipeline(loaded.model, loaded.processor)
+    ViTPipeline(loaded.model.vit, loaded.processor)
     with pytest.raises(CheckpointError, match="do not fit each other"):
-        loading.check_pair(loaded.model, ViTImageProcessorPil(), loaded.labels, "mine")
+        ViTPipeline(loaded.model, ViTImageProcessorPil())
+    loaded.model.config.id2label = {0: "a", 1: "b"}
+    with pytest.raises(CheckpointError, match="5 outputs but 2 class names"):
+        ViTPipeline(loaded.model, loaded.processor)
+    with pytest.raises(TypeError, match="max_pixel"):
+        ViTPipeline(loaded.model, loaded.processor, max_pixel=1)  # type: ignore[call-arg]
 
 
 def test_devices() -> None:

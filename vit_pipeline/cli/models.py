@@ -77,8 +77,7 @@ def convert(
     from ..convert import convert as write_folder
 
     with download_bars() as progress:
-        write_folder(source, folder, revision, progress=progress)
-    print(folder)
+        print(write_folder(source, folder, revision, progress=progress))
 
 
 def structure(
