@@ -28,19 +28,7 @@ _PAGE = re.compile(
 )
 _TIMM = re.compile(r"(?:test_)?(?:vit|deit3?)_[a-z0-9_]+(\.[a-z0-9_]+)?")
 #: a file of a checkpoint means its folder; of the last ones loading says what they are
-_FILES = (
-    ".json",
-    ".safetensors",
-    ".bin",
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".npz",
-    ".h5",
-    ".onnx",
-    ".gguf",
-    ".msgpack",
-)
+_FILES = tuple(".json .safetensors .bin .pth .pt .ckpt .npz .h5 .onnx .gguf .msgpack".split())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 import torch
 
@@ -115,7 +115,7 @@ class ViTPipeline:
             model: a ``ViTForImageClassification`` on its device, or a ``ViTModel``, which has features only.
                 It is put into ``eval()`` mode.
             processor: its image processor.
-            provenance: where they are from.
+            provenance: where both are from; None: from memory, to be checked here.
             notes: what the user should know about them, a line each.
             reading: :class:`ReadOptions`.
 
@@ -166,14 +166,12 @@ class ViTPipeline:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        device: torch.device = self.model.device
-        return device
+        return torch.device(self.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """The number format of its weights."""
-        dtype: torch.dtype = self.model.dtype
-        return dtype
+        return cast(torch.dtype, self.model.dtype)
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -390,6 +388,40 @@ def predict(
     return pipe(image, top_k)
 
 
+def pipeline(
+    task: str = "image-classification",
+    model: Any = DEFAULT_MODEL,
+    *,
+    image_processor: Any = None,
+    device: str | int | torch.device | None = None,
+    **options: Any,
+) -> Callable[..., Any]:
+    """A stand-in for ``transformers.pipeline``: the same call, and the same lists of ``{"label", "score"}``.
+
+    Args:
+        task: ``"image-classification"`` only.
+        model: a name, a folder, or a model with its ``image_processor``.
+        device: as for :class:`ViTPipeline`, or the number of a GPU, -1 for the CPU.
+        options: those of :meth:`ViTPipeline.from_pretrained`.
+
+    Raises ArgumentError for another task.
+    """
+    if task != "image-classification":
+        raise ArgumentError(f"task is {task!r}; this package does 'image-classification' only")
+    if isinstance(device, int):
+        device = "cpu" if device < 0 else f"cuda:{device}"
+    if isinstance(model, str | Path):
+        pipe = ViTPipeline.from_pretrained(model, device=device or "auto", **options)
+    else:
+        pipe = ViTPipeline(model.to(device or model.device), image_processor, **options)
+
+    def classify(inputs: Any, top_k: int = 5, batch_size: int = 1, **_: Any) -> Any:
+        found = pipe(inputs, top_k, batch_size)
+        return [one.to_hf() for one in found] if isinstance(found, list) else found.to_hf()
+
+    return classify
+
+
 _LOCK = threading.Lock()
 _kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 
@@ -412,4 +444,4 @@ def _jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-__all__ = ["LabelScore", "Prediction", "ViTPipeline", "predict"]
+__all__ = ["LabelScore", "Prediction", "ViTPipeline", "pipeline", "predict"]

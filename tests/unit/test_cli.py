@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Run
 from tiny import make_checkpoint
 
 from vit_pipeline import ViTPipeline
+from vit_pipeline.cli import COMMANDS
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 
@@ -106,6 +109,45 @@ def test_models_and_download(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert (rows["vit-base"]["cached"], rows["demo"]["cached"]) == (False, True)
     folder = make_checkpoint(tmp_path / "tiny")
     assert run("download", folder)[:2] == (0, f"{folder}\n")
+
+
+def test_doctor_says_what_is_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        (tmp_path / "weights").write_bytes(bytes(1000))
+        code, out, _ = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["devices"]["cpu"]["cores"] >= 1
+    assert found["caches"]["ModelScope"] == {"folder": str(tmp_path), "bytes": 1000}
+    assert found["extras"]["bulk"] == {"installed": True, "pyarrow": True}
+    assert found["hub"]["ModelScope"]["answers"] is False
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert f"folder {tmp_path}, bytes 1,000" in out
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "█"), ("ascii", "#")])
+def test_bars_fit_the_terminal(encoding: str, bar: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vit_pipeline", "predict", "-m", "demo", "-k", "2", "cat.png", "-q"],
+        cwd=PHOTOS,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "40"},
+        capture_output=True,
+        check=True,
+    )
+    lines = done.stdout.decode(encoding).splitlines()[1:]
+    assert all(bar in line and len(line) <= 40 and "\\" not in line for line in lines)
+
+
+def test_every_command_has_an_example(run: Run) -> None:
+    for command in COMMANDS:
+        assert f"Example: vit-pipeline {command.__name__}" in " ".join(
+            run(command.__name__, "--help")[1].split()
+        )
 
 
 def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import base64
+import io
+import pickle
+import re
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from tiny import change_json, make_checkpoint
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 import vit_pipeline
 from vit_pipeline import Prediction, ViTPipeline, predict
-from vit_pipeline.errors import ArgumentError, CheckpointError, ImageError, ModelNameError
+from vit_pipeline.errors import ArgumentError, CheckpointError, ImageError, ModelNameError, OutputError
+from vit_pipeline.pipeline import pipeline
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = ["cat.png", "coffee.png", "rocket.jpg", "astronaut.png"]
@@ -154,6 +160,79 @@ def test_several_labels_use_the_sigmoid(tmp_path: Path) -> None:
     logits = torch.tensor([[2.0, -1.0, 0.0, 3.0, -4.0]])
     (prediction,) = pipe.postprocess(logits, top_k=2)
     assert [entry.score for entry in prediction.top] == pytest.approx([0.952574, 0.880797], abs=1e-5)
+
+
+def test_a_prediction_shows_itself_in_a_notebook(tmp_path: Path) -> None:
+    """What the model saw, and bars; names are text, whatever stands in them."""
+    folder = make_checkpoint(tmp_path / "tiny")
+    change_json(folder / "config.json", id2label={str(i): f"<b>{i}</b>" for i in range(5)})
+    pipe = ViTPipeline.from_pretrained(folder)
+    for prediction in (pipe(PHOTOS / "cat.png"), *pipe([Image.new("RGB", (40, 20), "red")])):
+        page = prediction._repr_html_()
+        assert page.count("&lt;b&gt;") == 5
+        assert "<b>" not in page
+        seen = Image.open(io.BytesIO(base64.b64decode(re.findall(r'base64,([^"]+)"', page)[0])))
+        assert seen.size == (16, 16)
+    assert np.asarray(seen.convert("RGB")).mean((0, 1)) == pytest.approx([255, 0, 0], abs=8)
+    assert pickle.loads(pickle.dumps(prediction)) == prediction
+
+
+def test_the_same_lists_as_transformers(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "tiny")
+    images = [Image.open(PHOTOS / name).convert("RGB") for name in NAMES]
+    model, processor = (
+        ViTForImageClassification.from_pretrained(folder),
+        ViTImageProcessorPil.from_pretrained(folder),
+    )
+    theirs = transformers.pipeline("image-classification", model=model, image_processor=processor)
+    by_name = pipeline("image-classification", model=str(folder), device=-1)
+    by_object = pipeline("image-classification", model=model, image_processor=processor)
+    for ours in (by_name, by_object):
+        for found, expected in zip(
+            [ours(images[0]), *ours(images)], [theirs(images[0]), *theirs(images)], strict=True
+        ):
+            assert [entry["label"] for entry in found] == [entry["label"] for entry in expected]
+            assert [entry["score"] for entry in found] == pytest.approx(
+                [entry["score"] for entry in expected], abs=1e-6
+            )
+    assert len(by_name(images[0], top_k=2)) == 2
+    with pytest.raises(ArgumentError, match="text-generation"):
+        pipeline("text-generation")
+
+
+def test_a_saved_pipeline_is_the_same_one(demo: ViTPipeline, tmp_path: Path) -> None:
+    demo.save_pretrained(tmp_path / "mine")
+    again = ViTPipeline.from_pretrained(tmp_path / "mine")
+    assert again.labels == demo.labels
+    pixel_values = demo.preprocess(demo.read(PHOTOS / "cat.png"))
+    assert torch.equal(again.forward(pixel_values), demo.forward(pixel_values))
+    assert ViTForImageClassification.from_pretrained(tmp_path / "mine").config.id2label[3] == "cat"
+    with pytest.raises(OutputError, match="not empty"):
+        demo.save_pretrained(tmp_path / "mine")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        demo.save_pretrained(tmp_path / "file" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
+
+
+class Column(list[object]):
+    """As a data set has it: many images, although it has a shape."""
+
+    shape = (2, 1)
+
+
+def test_iterables_of_every_kind(demo: ViTPipeline) -> None:
+    path = PHOTOS / "cat.png"
+    row = {"bytes": path.read_bytes(), "path": None}
+    for many in (
+        iter([path, row]),
+        (one for one in [path, row]),
+        Column([path, row]),
+        np.array([str(path)] * 2),
+    ):
+        assert [prediction.label for prediction in demo(many)] == ["cat", "cat"]
+    assert demo(row).label == demo({"bytes": None, "path": str(path)}).label == "cat"
+    assert demo(path, top_k=np.int64(2), batch_size=np.int32(1)).top[1].label == "dog"
 
 
 def test_predict_keeps_the_model_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
