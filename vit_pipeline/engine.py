@@ -16,16 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from transformers import ViTImageProcessorPil
 
-from .checkpoints.timm_processor import TimmImageProcessor, check_resized, resized_size
 from .errors import ArgumentError, DeviceError, ImageError, VitPipelineError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 R = TypeVar("R")
 Prepare = Callable[[str, Any], torch.Tensor]
@@ -208,42 +203,6 @@ def _results(batch: list[_Task], compute: Compute[R], clock: Clock) -> list[tupl
         results |= zip(good, computed, strict=True)
     clock.model += time.perf_counter() - started
     return [(task.name, results[task]) for task in batch]
-
-
-def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch.Tensor:
-    """(3, H, W) in float32 on the CPU, equal to ``processor(images=image, return_tensors="pt")``.
-
-    Pillow resizes the image before the processor sees it. The processor does the same, to the pixel, but
-    copies the image to an array and back first: three times the time at 12 megapixels.
-
-    Args:
-        image: mode RGB.
-        name: the image's, for messages.
-
-    Raises ImageError: the image cannot be made the model's size (one pixel high and very wide, say).
-    """
-    name = name or f"an image of {image.width}×{image.height} pixels"
-    size, done = processor.size, {}
-    try:
-        if type(processor) is TimmImageProcessor:
-            image, done = processor.resize_and_crop(image), {"do_resize": False, "do_center_crop": False}
-        elif size.shortest_edge:
-            check_resized(image.size, resized_size(image.size, size))
-        elif type(processor) is ViTImageProcessorPil and processor.do_resize and size.height and size.width:
-            image, done = image.resize((size.width, size.height), processor.resample), {"do_resize": False}
-        values: torch.Tensor = processor(images=[image], return_tensors="pt", **done).pixel_values[0]
-        return values
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise ImageError(f"{name}: cannot be made the model's size ({error}); crop it first") from error
-
-
-def draft_size(processor: Any) -> tuple[int, int]:
-    """(width, height) below which a JPEG must not be drafted: twice what the image is resized to."""
-    size = processor.size
-    edge = size.shortest_edge
-    return (2 * edge, 2 * edge) if edge else (2 * size.width, 2 * size.height)
 
 
 def positive(name: str, value: int) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 import torch
 
 from . import engine, loading
+from .checkpoints.processors import draft_size, to_pixel_values
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .images import read_image, source_name
 from .names import DEFAULT_MODEL
@@ -158,7 +159,7 @@ class ViTPipeline:
     def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
         """Resize, rescale, normalise as the checkpoint says: RGB images → (B, 3, H, W), on the device."""
         batch = images if isinstance(images, Sequence) else [images]
-        return torch.stack([engine.to_pixel_values(self.processor, image) for image in batch]).to(self.device)
+        return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -271,10 +272,8 @@ class ViTPipeline:
 
     def preparer(self, *, jpeg_draft: bool = False) -> engine.Prepare:
         """What :func:`vit_pipeline.engine.run` does to each image: read it, and preprocess it."""
-        draft = engine.draft_size(self.processor) if jpeg_draft else None
-        return lambda name, source: engine.to_pixel_values(
-            self.processor, self.read(source, draft=draft), name
-        )
+        draft = draft_size(self.processor) if jpeg_draft else None
+        return lambda name, source: to_pixel_values(self.processor, self.read(source, draft=draft), name)
 
     def features(self, inputs: Any, pool: Pool = "cls", batch_size: int = 8) -> torch.Tensor:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
