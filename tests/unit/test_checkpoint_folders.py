@@ -4,6 +4,7 @@ it is rejected, in one line, for a true reason."""
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -353,6 +354,11 @@ class Bomb:
         return bytearray, (3 * 10**9,)
 
 
+class Shell:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.system, ("touch exploited",)
+
+
 class Exploit:
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return Path.touch, (Path("exploited"),)
@@ -388,8 +394,6 @@ def long_pickle(folder: Path) -> None:
 
 
 def pipe(name: str) -> Change:
-    import os
-
     def change(folder: Path) -> None:
         (folder / name).unlink()
         os.mkfifo(folder / name)
@@ -411,6 +415,10 @@ REJECTED: dict[str, tuple[Change, str]] = {
         "than tensors",
     ),
     "exploit in a zip": (as_pickle(lambda state: {"a": Exploit()}), "than tensors"),
+    "a shell": (
+        as_pickle(lambda state: {"a": Shell()}),
+        r"than tensors \(Trying to load .*GLOBAL \w+\.system",
+    ),
     "bytearray": (as_pickle(lambda state: {"a": Bomb()}), "no tensor's"),
     "old bytearray": (
         as_pickle(lambda state: {"a": Bomb()}, _use_new_zipfile_serialization=False),
@@ -478,6 +486,14 @@ REJECTED: dict[str, tuple[Change, str]] = {
     "mean of two": (preprocessor(image_mean=[0.5, 0.5]), "image_mean"),
     "filter 9": (preprocessor(resample=9), "resample"),
     "no such processor": (preprocessor(image_processor_type="NoSuchProcessor"), "'NoSuchProcessor'"),
+    **{
+        kind: (preprocessor(image_processor_type=kind, **settings), f"'{kind}'")  # would take memory, files
+        for kind, settings in (
+            ("Qwen2VLImageProcessor", {"min_pixels": 10**12, "max_pixels": 10**12}),
+            ("GLPNImageProcessor", {"size_divisor": 10**6}),
+            ("OneFormerImageProcessor", {"repo_path": "acme/files", "class_info_file": "classes.json"}),
+        )
+    },
     "a tokenizer": (preprocessor(image_processor_type="BertTokenizer"), "'BertTokenizer'"),
     # files
     "half a config": (file("config.json", b'{"model_type":'), "not a JSON object"),

@@ -362,6 +362,8 @@ def test_settings_rejected_by_name(args: dict[str, Any], words: str) -> None:
         ("eva02_tiny_patch14_224", "rotary"),
         ("vit_relpos_small_patch16_224", "relative position"),
         ("vit_small_r26_s32_224", "convolutional stem"),
+        ("vit_tiny_r_s16_p8_224", "convolutional stem"),
+        ("vit_small_patch16_dinov3", "rotary"),
         ("convnext_tiny", "a model of another kind (architecture 'convnext_tiny')"),
         ("vit_base_patch16_rpn_224", "res-post-norm"),
         ("vit_so400m_patch14_siglip_224", "SigLIP"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIDE = 1024  # pixels; or four times the model's own side
+#: what processors for classification take besides ViT's own settings; others read files, or tile and pad
+_MORE = {"crop_pct", "rescale_offset", "include_top", "do_flip_channel_order", "do_reduce_labels"}
 MAX_RESIZED_PIXELS = 150_000_000  # 600 MB in Pillow: an image of one pixel by 2,400 on its way to 224
 
 
@@ -68,14 +70,15 @@ def make_processor(
     family: Any = getattr(transformers, f"{name}Pil", None) if name.isidentifier() else None
     if CENTER_CROP_OFFSET.items() <= raw.items():  # timm's, or a folder converted from its layout
         family = TimmImageProcessor
-    if not (isinstance(family, type) and issubclass(family, PilBackend)):
+    is_known = isinstance(family, type) and issubclass(family, PilBackend)
+    takes = set(cast(Any, family).valid_kwargs.__annotations__) if is_known else {""}
+    if not takes <= _MORE | set(ViTImageProcessorPil.valid_kwargs.__annotations__):
         raise CheckpointError(
-            f"{where}: {PREPROCESSOR} asks for {kind!r}, which transformers does not have for Pillow"
+            f"{where}: {PREPROCESSOR} asks for {kind!r}, which transformers does not have for Pillow and ViT"
         )
     with quiet_transformers():
         try:
-            family = cast(Any, family)
-            return family(**{key: raw[key] for key in family.valid_kwargs.__annotations__ if key in raw})
+            return family(**{key: raw[key] for key in takes if key in raw})
         except Exception as error:  # each processor checks its settings in its own way
             raise CheckpointError(f"{where}: {PREPROCESSOR} cannot be used: {error}") from error
 
@@ -97,12 +100,11 @@ def check_settings(raw: Mapping[str, Any], where: object, max_side: int) -> None
         count = len(values) == 3 or not isinstance(raw.get(key), list)
         if not (real and count and (key == "image_mean" or all(values))):
             raise invalid(f"has {key} {raw[key]!r}; finite numbers are needed, one or one a colour")
-    crop_pct = raw.get("crop_pct", 1)  # ConvNeXt's: the image is first made 1 / crop_pct times as large
-    if crop_pct is not None and not (isinstance(crop_pct, int | float) and 0.1 <= crop_pct <= 10):
-        raise invalid(f"has crop_pct {crop_pct!r}; allowed: 0.1 to 10")
-    resample = raw.get("resample")
-    if resample is not None and (not isinstance(resample, int) or not 0 <= resample <= 5):
-        raise invalid(f"has resample {resample!r}; allowed: 0 to 5, Pillow's filters")
+    # Pillow's filters; and ConvNeXt's crop_pct: the image is first made 1 / crop_pct times as large
+    for key, low, high in (("resample", 0, 5), ("crop_pct", 0.5, 10)):
+        value = raw.get(key)
+        if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+            raise invalid(f"has {key} {value!r}; allowed: {low} to {high}")
 
 
 def _numbers(value: Any) -> list[Any]:

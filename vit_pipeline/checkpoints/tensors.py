@@ -26,7 +26,7 @@ Tensors = Mapping[str, torch.Tensor]
 Convert = Callable[[Tensors], Tensors]
 
 MAX_TENSORS = 10_000  # ViT-22B has under 1,000
-MAX_PICKLE_BYTES = 4 * 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
+MAX_PICKLE_BYTES = 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 # What other heads and older releases leave in a file, and classifying does without.
@@ -67,8 +67,15 @@ def match(
     for name in unused:
         if name.endswith((".weight", ".bias")):
             kind = str(_type(found[name])).removeprefix("torch.")
-            raise CheckpointError(f"{where}: {name} has the type {kind}: quantised; use the original weights")
+            raise CheckpointError(
+                f"{where}: {name} has the type {kind}: quantised or packed; use float weights"
+            )
     shapes = convert({name: tensor.to("meta") for name, tensor in plain.items()})
+    if len(shapes) < 12 * config.num_hidden_layers:  # a layer has at least so many; even empty ones take time
+        raise CheckpointError(
+            f"{where}: the weights hold {len(shapes)} tensors, too few for config.json's "
+            f"{config.num_hidden_layers} layers; get both again"
+        )
 
     options: dict[str, Any] = {"config": config}
     claimed = "ViTForImageClassification" in (config.architectures or ())
@@ -138,8 +145,10 @@ def _read_pickle(path: Path, where: object) -> Tensors:
         with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
-        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150)  # not: how to trust it
+        reason = str(error) or type(error).__name__
+        for advice in ("trusted source.\n", "WeightsUnpickler error: "):  # not: how to run the code after all
+            reason = reason.rpartition(advice)[2].strip()
+        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0].strip(". \n"), 150)
         raise CheckpointError(
             f"{where}: {path.name} is damaged, or more than tensors ({reason}); use a copy with {WEIGHTS}"
         ) from error
