@@ -21,6 +21,26 @@ SIZES: dict[str, Any] = {
 }
 
 
+#: in a layer, the names on disk, which are those of transformers ≤ 5.8 → the modules' in ≥ 5.9
+NEW_NAMES = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+
+
+def to_checkpoint_key(name: str) -> str:
+    """The name on disk of a module or parameter of transformers ≥ 5.9."""
+    match = re.fullmatch(r"((?:vit\.)?)layers\.(\d+)\.(attention\.\w+|mlp\.fc\d|layernorm_\w+)(.*)", name)
+    on_disk = {new: old for old, new in NEW_NAMES.items()}
+    return (
+        f"{match[1]}encoder.layer.{match[2]}.{on_disk.get(match[3], match[3])}{match[4]}" if match else name
+    )
+
+
 def make_checkpoint(folder: Path, *, seed: int = 0, labels: int = 5, **changes: Any) -> Path:
     """A folder as ``save_pretrained`` writes it: old key names (transformers ≤ 5.8)."""
     names = {index: f"thing {index}" for index in range(labels)}
@@ -52,18 +72,10 @@ def change_tensors(folder: Path, change: Any) -> None:
 
 
 def with_new_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors under the names of transformers ≥ 5.9, written out here a second time on purpose."""
-    table = {
-        "attention.attention.query": "attention.q_proj",
-        "attention.attention.key": "attention.k_proj",
-        "attention.attention.value": "attention.v_proj",
-        "attention.output.dense": "attention.o_proj",
-        "intermediate.dense": "mlp.fc1",
-        "output.dense": "mlp.fc2",
-    }
+    """The same tensors under the names of transformers ≥ 5.9."""
 
     def rename(name: str) -> str:
         match = re.fullmatch(r"vit\.encoder\.layer\.(\d+)\.(.*)\.(weight|bias)", name)
-        return f"vit.layers.{match[1]}.{table.get(match[2], match[2])}.{match[3]}" if match else name
+        return f"vit.layers.{match[1]}.{NEW_NAMES.get(match[2], match[2])}.{match[3]}" if match else name
 
     return {rename(name): tensor for name, tensor in tensors.items()}

@@ -17,16 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from transformers import ViTImageProcessorPil
 
-from .checkpoints.timm_processor import TimmImageProcessor, check_resized, resized_size
 from .errors import ArgumentError, DeviceError, ImageError, VitPipelineError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 R = TypeVar("R")
 Prepare = Callable[[str, Any], torch.Tensor]
@@ -200,55 +195,6 @@ def _results(batch: list[_Task], compute: Compute[R]) -> list[tuple[str, R | Vit
             task.outcome = Known(result)
     outcomes = ((task.name, task.outcome) for task in batch)
     return [(name, found.result if isinstance(found, Known) else found) for name, found in outcomes]
-
-
-def to_pixel_values(processor: Any, image: Image.Image, name: str = "") -> torch.Tensor:
-    """(3, H, W) in float32 on the CPU, equal to ``processor(images=image, return_tensors="pt")``.
-
-    Pillow resizes the image before the processor sees it. The processor does the same, to the pixel, but
-    copies the image to an array and back first: three times the time at 12 megapixels.
-
-    Args:
-        image: mode RGB.
-        name: the image's, for messages.
-
-    Raises ImageError: the image cannot be made the model's size (one pixel high and very wide, say).
-    """
-    name = name or f"an image of {image.width}×{image.height} pixels"
-    size, done = processor.size, {}
-    try:
-        if type(processor) is TimmImageProcessor:
-            image, done = processor.resize_and_crop(image), {"do_resize": False, "do_center_crop": False}
-        elif size.shortest_edge:
-            check_resized(image.size, resized_size(image.size, size))
-        elif type(processor) is ViTImageProcessorPil and processor.do_resize and size.height and size.width:
-            image, done = image.resize((size.width, size.height), processor.resample), {"do_resize": False}
-        values: torch.Tensor = processor(images=[image], return_tensors="pt", **done).pixel_values[0]
-        return values
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise ImageError(f"{name}: cannot be made the model's size ({error}); crop it first") from error
-
-
-def to_image(processor: Any, pixel_values: torch.Tensor) -> Image.Image:
-    """The image as the model sees it: (3, H, W) → RGB, normalisation and rescaling undone."""
-    from PIL import Image
-
-    pixels = pixel_values.float().cpu()
-    if getattr(processor, "do_normalize", False):
-        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
-        pixels = pixels * std + mean
-    if getattr(processor, "do_rescale", True):
-        pixels = pixels / processor.rescale_factor
-    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
-
-
-def draft_size(processor: Any) -> tuple[int, int]:
-    """(width, height) below which a JPEG must not be drafted: twice what the image is resized to."""
-    size = processor.size
-    edge = size.shortest_edge
-    return (2 * edge, 2 * edge) if edge else (2 * size.width, 2 * size.height)
 
 
 def positive(name: str, value: int) -> int:

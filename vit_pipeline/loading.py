@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import torch
 
 from . import hub
-from .checkpoints import open_checkpoint
 from .checkpoints.config import check_config
 from .checkpoints.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json, sha256_of, weights_files
-from .checkpoints.folder import read_config
+from .checkpoints.folder import open_checkpoint, read_config
 from .checkpoints.processors import quiet_transformers
 from .errors import CheckpointError, DeviceError
 from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name

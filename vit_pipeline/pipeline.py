@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, cast
 import torch
 
 from . import engine, loading
-from .checkpoints.processors import quiet_transformers
+from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .files import new_folder
 from .images import read_image, source_name
@@ -189,7 +189,7 @@ class ViTPipeline:
     def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
         """Resize, rescale, normalise as the checkpoint says: RGB images → (B, 3, H, W), on the device."""
         batch = images if isinstance(images, Sequence) else [images]
-        return torch.stack([engine.to_pixel_values(self.processor, image) for image in batch]).to(self.device)
+        return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -259,7 +259,7 @@ class ViTPipeline:
         def compute(pixel_values: torch.Tensor, names: list[str]) -> list[Prediction]:
             found = self.postprocess(self.forward(pixel_values), top_k, names)
             pairs = zip(found, pixel_values, strict=True)
-            return [replace(one, seen=_jpeg(engine.to_image(self.processor, seen))) for one, seen in pairs]
+            return [replace(one, seen=_jpeg(seen_image(self.processor, seen[None]))) for one, seen in pairs]
 
         many = _is_many(inputs)
         results = self._each(inputs if many else [inputs], compute, batch_size, threads=1)
@@ -321,10 +321,8 @@ class ViTPipeline:
 
     def preparer(self, *, jpeg_draft: bool = False) -> engine.Prepare:
         """For :func:`vit_pipeline.engine.run`: read an image and preprocess it."""
-        draft = engine.draft_size(self.processor) if jpeg_draft else None
-        return lambda name, source: engine.to_pixel_values(
-            self.processor, self.read(source, draft=draft), name
-        )
+        draft = draft_size(self.processor) if jpeg_draft else None
+        return lambda name, source: to_pixel_values(self.processor, self.read(source, draft=draft), name)
 
     def predictor(self, top_k: int = 5) -> Callable[[torch.Tensor, list[str]], list[Prediction]]:
         """For :func:`vit_pipeline.engine.run`: pixel values (B, 3, H, W) and B names → predictions."""

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from transformers import ViTForImageClassification
 
 from vit_pipeline import loading
-from vit_pipeline.checkpoints import config, files, processors, timm_checkpoint
+from vit_pipeline.checkpoints import config, files, processors, timm
 from vit_pipeline.checkpoints import tensors as ckpt
-from vit_pipeline.checkpoints.timm_processor import to_processor_config
 from vit_pipeline.errors import CheckpointError
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "60"))
@@ -82,10 +81,10 @@ def test_preprocessing(raw: dict[str, Any]) -> None:
 @fuzz
 @given(changed(TIMM) | changed(TIMM["pretrained_cfg"]).map(lambda cfg: {**TIMM, "pretrained_cfg": cfg}))
 def test_timm_configs(raw: dict[str, Any]) -> None:
-    if timm_checkpoint.is_timm_config(raw):
+    if timm.is_timm_config(raw):
         try:
-            config.check_config(timm_checkpoint.to_transformers_config(raw, "it"), "it")
-            processors.check_settings(to_processor_config(raw, "it"), "it", 1024)
+            config.check_config(timm.to_transformers_config(raw, "it"), "it")
+            processors.check_settings(timm.to_processor_config(raw, "it"), "it", 1024)
         except CheckpointError as error:
             assert str(error).startswith("it: ")
 

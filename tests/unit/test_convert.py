@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import Run
 from make_timm import timm_config, write_timm
-from tiny import SIZES, make_checkpoint
+from safetensors.torch import load_file
+from tiny import SIZES, make_checkpoint, to_checkpoint_key
 from transformers import (
     AutoImageProcessor,
     ViTConfig,
@@ -41,6 +42,8 @@ def test_plain_transformers_gives_the_same_logits(folder: Path) -> None:
     assert (logits - ours.forward(ours.preprocess(images))).abs().max() == 0
     assert model.config.id2label == dict(enumerate(ours.labels))
     assert model.config.layer_norm_eps == 1e-6
+    names = {to_checkpoint_key(name) for name in model.state_dict()}  # transformers ≤ 5.8 reads it, too
+    assert set(load_file(folder / "model.safetensors")) == names
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
         "model.safetensors",

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import ViTImageProcessorPil
 
 from vit_pipeline import ViTPipeline
-from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, to_processor_config
-from vit_pipeline.engine import to_pixel_values
+from vit_pipeline.checkpoints.processors import TimmImageProcessor, to_pixel_values
+from vit_pipeline.checkpoints.timm import to_processor_config
 from vit_pipeline.errors import ImageError
 
 SIZES = [(640, 480), (301, 1000), (224, 224), (225, 224), (31, 17), (1, 1), (1, 300), (500, 2)]

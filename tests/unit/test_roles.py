@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from rich.cells import cell_len
+from tiny import to_checkpoint_key
 from vit_trees import VERSIONS, listing
 
-from vit_pipeline.checkpoints.tensors import to_checkpoint_key
 from vit_pipeline.roles import LANGUAGES, ROLES, TEXTS, find_role, older_paths
 
 

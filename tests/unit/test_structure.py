@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+from tiny import to_checkpoint_key
 from torch import nn
 from transformers import BertConfig, ViTConfig, ViTForImageClassification, ViTModel
 from vit_trees import TOKENS, VERSIONS, WIDTH, drawing, listing, sums, tiny
 
-from vit_pipeline.checkpoints.tensors import to_checkpoint_key
 from vit_pipeline.errors import ArgumentError, CheckpointError
 from vit_pipeline.names import KNOWN_MODELS
 from vit_pipeline.structure import Cost, ModelStructure, describe

@@ -25,14 +25,14 @@ from transformers.utils import logging
 from vit_pipeline import loading
 from vit_pipeline.checkpoints import tensors as ckpt
 from vit_pipeline.checkpoints.config import check_config
-from vit_pipeline.checkpoints.processors import make_processor
-from vit_pipeline.checkpoints.timm_checkpoint import (
+from vit_pipeline.checkpoints.processors import TimmImageProcessor, make_processor, to_pixel_values
+from vit_pipeline.checkpoints.timm import (
     is_timm_config,
     read_timm_config,
+    to_processor_config,
     to_transformers_config,
     to_transformers_tensors,
 )
-from vit_pipeline.checkpoints.timm_processor import TimmImageProcessor, to_processor_config
 from vit_pipeline.errors import CheckpointError, ImageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -64,14 +64,6 @@ def load(folder: Path) -> tuple[ViTForImageClassification, TimmImageProcessor]:
     return loaded.model, loaded.processor
 
 
-def stored(shapes: dict[str, tuple[int, ...] | None]) -> dict[str, ckpt.StoredTensor]:
-    return {
-        name: ckpt.StoredTensor(shape, "F32", lambda shape=shape: torch.zeros(shape))  # type: ignore[misc]
-        for name, shape in shapes.items()
-        if shape is not None
-    }
-
-
 def translate(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> ViTConfig:
     """The config of a checkpoint whose tensors fit it; a shape of None takes a tensor out."""
     return fit(config, {**timm_shapes(config), **shapes})
@@ -79,15 +71,9 @@ def translate(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> ViTCo
 
 def fit(config: dict[str, Any], shapes: dict[str, Any]) -> ViTConfig:
     result = check_config(to_transformers_config(config, "X"), "X")
-    ckpt.match(to_transformers_tensors(stored(shapes), config, "X"), result, "X")
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items() if shape is not None}
+    ckpt.match(state, result, "X", partial(to_transformers_tensors, config=config, where="X"))
     return result
-
-
-def convert(state: dict[str, torch.Tensor], config: dict[str, Any]) -> dict[str, torch.Tensor]:
-    tensors = {
-        n: ckpt.StoredTensor(tuple(t.shape), "F32", partial(t.view, t.shape)) for n, t in state.items()
-    }
-    return {name: t.read() for name, t in to_transformers_tensors(tensors, config, "X").items()}
 
 
 def rejected(config: dict[str, Any], **shapes: tuple[int, ...] | None) -> str:
@@ -241,7 +227,7 @@ def test_preprocessing_rejected(changes: dict[str, Any], words: str) -> None:
 def test_processor_rejects_what_it_cannot_crop() -> None:
     processor = TimmImageProcessor(**to_processor_config(preprocessing(224), "X"))
     with pytest.raises(ImageError, match=r"1×100000 .* it would become 248×24,800,000"):
-        processor.resize_and_crop(Image.new("RGB", (1, 100_000)))
+        to_pixel_values(processor, Image.new("RGB", (1, 100_000)))
 
 
 # --- a folder that plain transformers reads -------------------------------------------------------------
@@ -306,7 +292,7 @@ def test_full_size_vit_small() -> None:
 def test_qkv_is_split_in_order_without_a_copy() -> None:
     raw = timm_config("vit_tiny_patch16_224", **SMALL)
     state = timm_state(raw)
-    converted = convert(state, raw)
+    converted = to_transformers_tensors(state, raw, "X")
     fused = state["blocks.1.attn.qkv.weight"]  # (3 · 48, 48)
     for index, part in enumerate(("query", "key", "value")):
         name = f"vit.encoder.layer.1.attention.attention.{part}.weight"
@@ -376,6 +362,8 @@ def test_settings_rejected_by_name(args: dict[str, Any], words: str) -> None:
         ("eva02_tiny_patch14_224", "rotary"),
         ("vit_relpos_small_patch16_224", "relative position"),
         ("vit_small_r26_s32_224", "convolutional stem"),
+        ("vit_tiny_r_s16_p8_224", "convolutional stem"),
+        ("vit_small_patch16_dinov3", "rotary"),
         ("convnext_tiny", "a model of another kind (architecture 'convnext_tiny')"),
         ("vit_base_patch16_rpn_224", "res-post-norm"),
         ("vit_so400m_patch14_siglip_224", "SigLIP"),
@@ -572,7 +560,7 @@ def test_plain_vits_of_other_names(
         expected = timm_logits(state, pixels, {64: 2, 192: 3, 384: 6, 768: 12}[width])
     values = output.logits if classes else output.last_hidden_state
     assert (values - expected).abs().max() < 1e-4 * expected.abs().max()
-    assert len(loaded.labels) == classes
+    assert len(loading.class_names(loaded.model)) == classes
 
 
 # --- class names ----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from threading import Event
 from typing import Any
 
 from .. import __version__, engine
+from ..checkpoints.processors import draft_size
 from ..errors import ImageError, VitPipelineError
 from ..fetch.urls import is_data_url, is_url
 from ..pipeline import Prediction, ViTPipeline
@@ -117,7 +118,7 @@ def classify(
             return prepare(name, source)
 
     with RecordFile(work, run_header(pipe, batch_size, top_k, jpeg_draft)) as file:
-        options = {**pipe.reading, "draft": engine.draft_size(pipe.processor) if jpeg_draft else None}
+        options = {**pipe.reading, "draft": draft_size(pipe.processor) if jpeg_draft else None}
         reading = _Reading(Path(f"{work}.reading"), threads or engine.cores(), time_limit, options)
         batches = engine.run(
             run.to_do(file, images),
@@ -152,7 +153,7 @@ def run_header(pipe: ViTPipeline, batch_size: int, top_k: int, jpeg_draft: bool)
         "revision": origin.revision,
         "sha256": origin.sha256,
         "preprocessing": pipe.processor.to_dict(),
-        "jpeg_draft": engine.draft_size(pipe.processor) if jpeg_draft else None,
+        "jpeg_draft": draft_size(pipe.processor) if jpeg_draft else None,
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "device": pipe.device.type,
         "batch_size": batch_size,

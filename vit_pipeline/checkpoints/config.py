@@ -1,20 +1,20 @@
 """A config.json becomes transformers' own ViTConfig, within bounds that keep a hostile one cheap.
 
 Types are checked by transformers' strict config, shapes by ``tensors``. What ViT does not read is ignored and
-noted. Leaves out: what timm's settings mean (``timm_checkpoint``).
+noted. Leaves out: what timm's settings mean (``timm``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import GenerationConfig, ViTConfig
+from transformers.activations import ACT2FN
 
 from ..errors import CheckpointError, printable
 from .files import CONFIG, RULES
-from .timm_checkpoint import is_timm_config, to_transformers_config
-
-if TYPE_CHECKING:
-    from transformers import ViTConfig
+from .timm import is_timm_config, to_transformers_config
 
 MAX_TOKENS = 16_385  # 2048×2048 pixels in patches of 16, and CLS
 MAX_CLASSES = 100_000
@@ -35,8 +35,6 @@ def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
         CheckpointError: another architecture, a setting that cannot be followed, a value of another type or
             out of bounds.
     """
-    from transformers import ViTConfig
-    from transformers.activations import ACT2FN
 
     def invalid(reason: str) -> CheckpointError:
         return CheckpointError(f"{where}: {CONFIG} {reason}")
@@ -62,10 +60,10 @@ def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
             settings["attn_implementation"] = raw[key]
     if isinstance(raw.get("function_to_apply"), str):
         settings["function_to_apply"] = raw["function_to_apply"]
-    settings["id2label"] = _labels(raw, invalid)
-    settings["label2id"] = {label: index for index, label in settings["id2label"].items()}
+    labels = _labels(raw, invalid)
+    ids = {label: index for index, label in labels.items()}
     try:
-        config = ViTConfig(architectures=names, **settings)
+        config = ViTConfig(architectures=names, id2label=labels, label2id=ids, **settings)
     except Exception as error:  # the strict config raises errors of its own
         reason = str(error).rpartition("Error: ")[2]
         raise invalid(f"is no ViT's: {printable(reason, 150)}") from error
@@ -74,25 +72,22 @@ def check_config(raw: Mapping[str, Any], where: object) -> ViTConfig:
             raise invalid(f"has {key} {value!r}; allowed: 0 to 1")
     if config.hidden_act not in ACT2FN:
         raise invalid(f"has hidden_act {config.hidden_act!r}, which transformers does not know")
-    if config.hidden_size % config.num_attention_heads and "head_dim" not in settings:
-        width, heads = config.hidden_size, config.num_attention_heads
+    width, heads = config.hidden_size, config.num_attention_heads
+    if width % heads and "head_dim" not in settings:
         raise invalid(f"has hidden_size {width}, which {heads} heads do not divide")
-    if len(pair(config.image_size)) != 2 or len(pair(config.patch_size)) != 2:
+    image, patch = config.image_size, config.patch_size
+    if len(pair(image)) != 2 or len(pair(patch)) != 2:
+        raise invalid(f"has image_size {image} and patch_size {patch}: not one or two")
+    if not 2 <= (tokens := num_tokens(config)) <= MAX_TOKENS:
         raise invalid(
-            f"has image_size {config.image_size} and patch_size {config.patch_size}: not one or two"
-        )
-    if not 2 <= num_tokens(config) <= MAX_TOKENS:
-        raise invalid(
-            f"cuts {config.image_size} pixels into patches of {config.patch_size}: {num_tokens(config):,} "
-            f"tokens an image; allowed: 2 to {MAX_TOKENS:,}"
+            f"cuts {image} pixels into patches of {patch}: {tokens:,} tokens an image; "
+            f"allowed: 2 to {MAX_TOKENS:,}"
         )
     return config
 
 
 def ignored_settings(raw: Mapping[str, Any], config: ViTConfig) -> list[str]:
     """The keys of a ``config.json`` that mean nothing to transformers' ViT."""
-    from transformers import GenerationConfig
-
     known = (config, GenerationConfig())  # older releases wrote the second into every config
     given = {key for key, value in raw.items() if value not in (None, False) and not key.startswith("_")}
     given -= {"torch_dtype", "attn_implementation"}  # dtype, _attn_implementation
@@ -110,7 +105,7 @@ def pair(size: Any) -> tuple[int, ...]:
     return tuple(size) if isinstance(size, list | tuple) else (size, size)
 
 
-def _labels(raw: Mapping[str, Any], invalid: Any) -> dict[int, str]:
+def _labels(raw: Mapping[str, Any], invalid: Callable[[str], CheckpointError]) -> dict[int, str]:
     """The class names, 0 … n-1. ``id2label`` alone decides; without it they are LABEL_i."""
     names, count = raw.get("id2label"), raw.get("num_labels") or 2  # transformers' own default
     if names is None:

@@ -27,8 +27,10 @@ INDEX = ".index.json"  #: after a name of weights: the list of their shards
 WEIGHTS_FILES = (WEIGHTS, f"{WEIGHTS}{INDEX}", PICKLE, f"{PICKLE}{INDEX}")
 
 MAX_JSON_BYTES = 16 * 2**20  # a config with 21,843 class names has about 2 MB
-MAX_HEADER_BYTES = 16 * 2**20  # the header of a ViT-H/14 file has about 100 kB
+MAX_HEADER_BYTES = 2 * 2**20  # the header of a ViT-H/14 file has about 100 kB
 MAX_SHARDS = 500
+#: by this, a ``preprocessor_config.json`` asks for torchvision's crop; plain transformers ignores it
+CENTER_CROP_OFFSET = {"center_crop_offset": "round"}
 #: what is known by name, and the words for it
 RULES = tomllib.loads((Path(__file__).parent / "rules.toml").read_text(encoding="utf-8"))
 

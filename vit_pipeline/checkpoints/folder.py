@@ -7,22 +7,22 @@ and the first forward pass (``loading``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ViTConfig
+from transformers.image_processing_backends import PilBackend
 
 from ..errors import CheckpointError, printable
 from . import tensors
 from .config import check_config, ignored_settings
 from .files import CONFIG, PREPROCESSOR, PROCESSOR, instead, read_json, weights_files
-from .processors import make_processor
-from .timm_checkpoint import is_timm_config, to_transformers_tensors
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, ViTConfig
-    from transformers.image_processing_backends import PilBackend
+from .processors import make_processor, quiet_transformers
+from .timm import is_timm_config, to_processor_config, to_transformers_tensors
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,25 @@ class OpenedCheckpoint:
     processor: PilBackend
     labels: tuple[str, ...]  #: () for a backbone without a classifier
     notes: tuple[str, ...]  #: what the user should know, a line each
-    model: PreTrainedModel  #: on the meta device
-    state: Mapping[str, tensors.StoredTensor]  #: the stored tensor of each parameter
+    load: Callable[[torch.dtype], PreTrainedModel]
 
     def to_model(self, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
         """The model with its weights, in ``eval()`` mode: a ViTForImageClassification or a ViTModel."""
-        # Not copied where nothing changes: the last bit of a product depends on where its weights lie in
-        # memory, and transformers leaves them in the mapped file.
-        state = {name: stored.read().to(device, dtype).contiguous() for name, stored in self.state.items()}
-        self.model.load_state_dict(state, strict=True, assign=True)
-        return self.model.eval()
+        with quiet_transformers():
+            return self.load(dtype).to(device)
 
 
 def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
     """Check everything in a checkpoint's folder. Raises CheckpointError; ``where`` names it in messages."""
     raw = _read_config(folder, where)
-    config = check_config(raw, where)
+    config, notes = check_config(raw, where), []
     files = weights_files(folder, where)
-    stored, notes = tensors.read_weights(files, where), []
+    convert: tensors.Convert = dict
     if is_timm_config(raw):
-        stored = to_transformers_tensors(stored, raw, where)
+        convert = partial(to_transformers_tensors, config=raw, where=where)
     elif ignored := ignored_settings(raw, config):
         notes.append(f"ignored settings, which ViT does not have: {', '.join(ignored)}")
-    model, state, unused = tensors.match(stored, config, where)
+    model, load, unused = tensors.match(tensors.read_weights(files, where), config, where, convert)
     settings = read_preprocessing(folder, where)
     processor = make_processor(settings, config, where)
     if settings is None:
@@ -66,9 +62,7 @@ def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
     labels = tuple(config.id2label.values()) if hasattr(model, "classifier") else ()
     if not labels:
         notes.append("a backbone without a classifier: use features, or finetune")
-    return OpenedCheckpoint(
-        processor, labels, tuple(printable(f"{where}: {note}") for note in notes), model, state
-    )
+    return OpenedCheckpoint(processor, labels, tuple(printable(f"{where}: {note}") for note in notes), load)
 
 
 def read_config(folder: Path, where: str) -> ViTConfig:
@@ -80,8 +74,6 @@ def read_preprocessing(folder: Path, where: str) -> dict[str, Any] | None:
     """What a ``preprocessor_config.json`` says, from either layout; None where the folder says nothing."""
     raw = _read_config(folder, where)
     if is_timm_config(raw):
-        from .timm_processor import to_processor_config  # transformers: late, it takes seconds
-
         return to_processor_config(raw, where)
     if (folder / PROCESSOR).exists():  # transformers looks here first
         nested = read_json(folder / PROCESSOR, where).get("image_processor")

@@ -1,9 +1,7 @@
-"""The weights of a checkpoint: found, matched against the model on the meta device, and only then read.
+"""The weights of a checkpoint: mapped from their files, and matched against the model before they are read.
 
-Names, shapes and types come from headers, so that what does not fit is rejected before anything is allocated.
-A transformers checkpoint keeps the names of transformers ≤ 5.8 on disk (``vit.encoder.layer.0…``), while the
-modules of ≥ 5.9 are named otherwise (``vit.layers.0…``); :func:`to_checkpoint_key` maps the second to the
-first. Leaves out: timm's names (``timm_checkpoint``).
+A tensor's bytes stay in its file until they are used. Which tensors fit is decided by transformers' own
+loader, on the meta device, where nothing is allocated. Leaves out: timm's names (``timm``).
 """
 
 from __future__ import annotations
@@ -13,125 +11,123 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from ..errors import CheckpointError, printable
-from .files import RULES, WEIGHTS, check_file, open_safetensors
+from .files import WEIGHTS, check_file, open_safetensors
+from .processors import quiet_transformers
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, ViTConfig
+Tensors = Mapping[str, torch.Tensor]
+Convert = Callable[[Tensors], Tensors]
 
-MAX_PICKLE_BYTES = 4 * 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
-_FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")  # safetensors', torch's
+MAX_TENSORS = 10_000  # ViT-22B has under 1,000
+MAX_PICKLE_BYTES = 2**20  # the list of tensors in a zip; ViT-H/14's has about 100 kB
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 # What other heads and older releases leave in a file, and classifying does without.
 _UNUSED = re.compile(r"(^|\.)(pooler\.dense\.(weight|bias)|mask_token|position_ids)$")
 
-# live name (≥ 5.9) → name on disk (≤ 5.8); the rest is the same in both
-_LAYER = re.compile(r"^((?:vit\.)?)layers\.(\d+)\.(attention\.[qkvo]_proj|mlp\.fc[12]|layernorm_\w+)(?=\.|$)")
 
-
-def to_checkpoint_key(name: str) -> str:
-    """The name on disk of a live parameter or module (``vit.layers.0.mlp.fc1.weight`` →
-    ``vit.encoder.layer.0.intermediate.dense.weight``). Names on disk come back unchanged."""
-    on_disk = RULES["on_disk"]
-    return _LAYER.sub(lambda m: f"{m[1]}encoder.layer.{m[2]}.{on_disk.get(m[3], m[3])}", name)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file: known by its header, read on demand."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], torch.Tensor]
-
-    def changed(self, shape: tuple[int, ...], change: Callable[[torch.Tensor], torch.Tensor]) -> StoredTensor:
-        """The same, changed when it is read."""
-        return StoredTensor(shape, self.dtype, lambda: change(self.read()))
-
-
-def read_weights(paths: Iterable[Path], where: object) -> dict[str, StoredTensor]:
+def read_weights(paths: Iterable[Path], where: object) -> Tensors:
     """Every tensor in the files, by its name without the prefixes of wrappers. Raises CheckpointError."""
-    found: dict[str, StoredTensor] = {}
+    found: dict[str, torch.Tensor] = {}
     for path in paths:
-        if path.suffix != ".json":  # an index of shards
-            found |= (_read_safetensors if path.suffix == ".safetensors" else _read_pickle)(path, where)
+        if path.suffix == ".safetensors":
+            found |= _read_safetensors(path, where)
+        elif path.suffix == ".bin":
+            found |= _read_pickle(path, where)
+        if len(found) > MAX_TENSORS:
+            raise CheckpointError(
+                f"{where}: the weights hold more than {MAX_TENSORS:,} tensors, as no ViT has"
+            )
     while prefix := next((p for p in _WRAPPERS if found and all(n.startswith(p) for n in found)), ""):
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
 
 
 def match(
-    found: Mapping[str, StoredTensor], config: ViTConfig, where: object
-) -> tuple[PreTrainedModel, dict[str, StoredTensor], list[str]]:
-    """The model on the meta device, the stored tensor of each parameter, the names of those without use.
+    found: Tensors, config: ViTConfig, where: object, convert: Convert = dict
+) -> tuple[PreTrainedModel, Callable[[torch.dtype], PreTrainedModel], list[str]]:
+    """The model on the meta device; what loads it on the CPU, with its weights; the names of unused tensors.
 
-    A ViTForImageClassification; a ViTModel where the file has no classifier and the config claims none.
+    It is a ViTForImageClassification, or a ViTModel where the file has no classifier and the config claims
+    none. ``convert`` gives the tensors the names of transformers' layout.
 
     Raises:
         CheckpointError: a tensor is missing, of another shape, or not a float; or one is left over that could
             change the result.
     """
-    import torch
-    from transformers import ViTForImageClassification, ViTModel
+    plain = {name: tensor for name, tensor in found.items() if _type(tensor) in _FLOATS}
+    unused = [name for name in found if name not in plain]
+    for name in unused:
+        if name.endswith((".weight", ".bias")):
+            kind = str(_type(found[name])).removeprefix("torch.")
+            raise CheckpointError(
+                f"{where}: {name} has the type {kind}: quantised or packed; use float weights"
+            )
+    shapes = convert({name: tensor.to("meta") for name, tensor in plain.items()})
+    if len(shapes) < 12 * config.num_hidden_layers:  # a layer has at least so many; even empty ones take time
+        raise CheckpointError(
+            f"{where}: the weights hold {len(shapes)} tensors, too few for config.json's "
+            f"{config.num_hidden_layers} layers; get both again"
+        )
 
-    named = {to_checkpoint_key(name): tensor for name, tensor in found.items()}
-    if len(named) < len(found):
-        raise CheckpointError(f"{where}: the weights hold a tensor twice, under its old and its new name")
+    options: dict[str, Any] = {"config": config}
     claimed = "ViTForImageClassification" in (config.architectures or ())
-    backbone = not claimed and not any(name.startswith("classifier.") for name in named)
+    backbone = not claimed and not any(name.startswith("classifier.") for name in shapes)
     if backbone:
-        named = {name.removeprefix("vit."): tensor for name, tensor in named.items()}
-    try:
-        with torch.device("meta"):
-            pooler = "pooler.dense.weight" in named
-            model = ViTModel(config, pooler) if backbone else ViTForImageClassification(config)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{where}: config.json describes no model: {error}") from error
-    expected = {to_checkpoint_key(name): (name, tuple(p.shape)) for name, p in model.state_dict().items()}
-    extra = [name for name in named if name not in expected]
-    unused = [name for name in extra if _UNUSED.search(name) or named[name].dtype not in _FLOATS]
+        options["add_pooling_layer"] = any(name.endswith("pooler.dense.weight") for name in shapes)
+    load = partial((ViTModel if backbone else ViTForImageClassification).from_pretrained, None, **options)
+    report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    with quiet_transformers():
+        try:
+            model, info = load(state_dict=shapes, device_map="meta", **report)
+        except Exception as error:  # each part of transformers has its own
+            raise CheckpointError(f"{where}: config.json describes no model: {error}") from error
+
+    missing = [name for name in model.state_dict() if name in info["missing_keys"]]
+    extra = sorted(info["unexpected_keys"])
+    ignored = [name for name in extra if _UNUSED.search(name)]
     if backbone:
-        unused += [name for name in extra if name.startswith("decoder.")]  # of masked image modelling
-    for problem, names in (
-        ("lack", [name for name in expected if name not in named]),
-        ("hold unexpected", [name for name in extra if name not in unused]),
-    ):
+        ignored += [name for name in extra if name.startswith("decoder.")]  # of masked image modelling
+    for problem, names in (("lack", missing), ("hold unexpected", [n for n in extra if n not in ignored])):
         if names:
             more = f" and {len(names) - 1} more" if names[1:] else ""
             raise CheckpointError(
                 f"{where}: the weights {problem} {names[0]}{more}: not those of config.json; get both again"
             )
-    for name, (_, shape) in expected.items():
-        found_shape, dtype = named[name].shape, named[name].dtype
-        problem = f"the shape {found_shape}; config.json asks for {shape}" if found_shape != shape else ""
-        if problem and name == "classifier.weight" and found_shape[1:] == shape[1:]:
-            problem = f"{found_shape[0]} outputs and config.json {shape[0]} class names"
-        if dtype not in _FLOATS:
-            problem = f"the type {dtype}: quantised weights; use the original ones"
-        if problem:
-            raise CheckpointError(f"{where}: {name} has {problem}")
-    return model, {live: named[name] for name, (live, _) in expected.items()}, unused
+    for name, shape, expected in sorted(info["mismatched_keys"]):
+        problem = f"the shape {tuple(shape)}; config.json asks for {tuple(expected)}"
+        if shape and name.startswith("classifier.") and shape[1:] == expected[1:]:
+            problem = f"{shape[0]} outputs and config.json {expected[0]} class names"
+        raise CheckpointError(f"{where}: {name} has {problem}")
+    if len(shapes) - len(extra) > len(model.state_dict()):
+        raise CheckpointError(f"{where}: the weights hold a tensor twice, under its old and its new name")
+    return model, lambda dtype: load(state_dict=convert(plain), dtype=dtype), unused + ignored
 
 
-def _read_safetensors(path: Path, where: object) -> dict[str, StoredTensor]:
+def _type(tensor: torch.Tensor) -> Any:
+    """The dtype; where the values are not simply in memory or in the file, how they are kept instead."""
+    if tensor.device.type != "cpu":
+        return tensor.device
+    return tensor.dtype if tensor.layout == torch.strided else tensor.layout
+
+
+def _read_safetensors(path: Path, where: object) -> Tensors:
     stored = open_safetensors(path, where, "pt")
-    slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-    return {
-        name: StoredTensor(tuple(part.get_shape()), part.get_dtype(), partial(stored.get_tensor, name))
-        for name, part in slices.items()
-    }
+    try:
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:  # a type that torch does not have
+        raise CheckpointError(f"{where}: {path.name} cannot be read: {error}") from error
 
 
-def _read_pickle(path: Path, where: object) -> dict[str, StoredTensor]:
+def _read_pickle(path: Path, where: object) -> Tensors:
     """The tensors of a pickled state dict. ``weights_only`` rejects everything else, code first of all."""
-    import torch
-
     check_file(path, where)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -149,8 +145,10 @@ def _read_pickle(path: Path, where: object) -> dict[str, StoredTensor]:
         with warnings.catch_warnings(action="ignore"):  # about old ways to pickle
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except Exception as error:  # the unpickler raises anything
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2] or type(error).__name__
-        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0], 150)  # not: how to trust it
+        reason = str(error) or type(error).__name__
+        for advice in ("trusted source.\n", "WeightsUnpickler error: "):  # not: how to run the code after all
+            reason = reason.rpartition(advice)[2].strip()
+        reason = printable(re.split(r"[.\n]? ?(?:Please|Check) ", reason)[0].strip(". \n"), 150)
         raise CheckpointError(
             f"{where}: {path.name} is damaged, or more than tensors ({reason}); use a copy with {WEIGHTS}"
         ) from error
@@ -159,12 +157,4 @@ def _read_pickle(path: Path, where: object) -> dict[str, StoredTensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{where}: {path.name} is no table of tensors; use a copy with {WEIGHTS}")
-    return {
-        str(name): StoredTensor(tuple(tensor.shape), _dtype(tensor), partial(torch.Tensor.detach, tensor))
-        for name, tensor in state.items()
-    }
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided"
-    return str(tensor.dtype).removeprefix("torch.") if plain else f"{tensor.layout} on {tensor.device}"
+    return {str(name): tensor.detach() for name, tensor in state.items()}

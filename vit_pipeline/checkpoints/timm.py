@@ -1,32 +1,33 @@
 """A timm ViT checkpoint as transformers' ViT, where its config and its tensors prove that it is one.
 
-The config's sizes become a ``config.json`` of transformers, against which ``tensors`` holds the weights. The
-number of heads leaves no trace in the weights, so the architecture's name must be one of those in
-``rules.toml``. Leaves out: preprocessing (``timm_processor``).
+Its sizes become a ``config.json`` of transformers, against which ``tensors`` holds the weights, and its
+evaluation transform becomes a ``preprocessor_config.json``. The number of heads leaves no trace in the
+weights, so the architecture's name must be one of those in ``rules.toml``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn.functional import pad
 
 from ..errors import CheckpointError
 from ..names import IMAGENET_LABELS
-from .files import RULES
-from .tensors import StoredTensor
-
-if TYPE_CHECKING:
-    import torch
+from .files import CENTER_CROP_OFFSET, RULES
 
 _RULES = RULES["timm"]
 _ARCHITECTURE = re.compile(
     rf"(?:(?:vit|deit3?)_({'|'.join(_RULES['scales'])})_patch(\d{{1,3}})(?:_(\d{{2,4}}))?|test_vit)"
     r"(?:_miil|_dinov2|_dino|_in21k|_in21ft1k)*"
 )
+_SCALED = re.compile(r"(blocks\.\d+\.)(attn\.proj|mlp\.fc2)\.(?:weight|bias)")
 _LAYER_NORM_EPS = 1e-6  # timm's; transformers' ViT has 1e-12, and its logits then differ by 3e-6
-_BLOCK = re.compile(r"blocks\.(0|[1-9]\d*)\.(.+)\.(weight|bias)")
+_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # timm's names are Pillow's
 
 
 def is_timm_config(config: Mapping[str, Any]) -> bool:
@@ -43,10 +44,14 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> tuple[dict[str
 
     Raises CheckpointError for what transformers' ViT cannot compute, and for a size that is none.
     """
+
+    def invalid(name: str, value: Any, reason: str) -> CheckpointError:
+        return CheckpointError(f"{where}: config.json has {name} {value!r}, {reason}")
+
     pretrained, args = config.get("pretrained_cfg", config), config.get("model_args") or {}
     for name, table in (("pretrained_cfg", pretrained), ("model_args", args)):
         if not isinstance(table, Mapping):
-            raise CheckpointError(f"{where}: config.json has a {name} that is not a table; download it again")
+            raise invalid(name, table, "not a table; download it again")
     args = {key: value for key, value in args.items() if value is not None}
     architecture = config["architecture"]
     match = _ARCHITECTURE.fullmatch(architecture)
@@ -62,8 +67,7 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> tuple[dict[str
                 raise unsupported(where, words, f"{name} is {table[name]!r}")
 
     scale, patch, side = match.groups()
-    names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
-    sizes = dict(zip(names, _RULES["scales"][scale or "test_vit"], strict=True)) | {
+    sizes = _RULES["scales"][scale or "test_vit"] | {
         "patch_size": int(patch or 16),
         "img_size": int(side or 224),
         "num_classes": 1000,
@@ -74,7 +78,7 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> tuple[dict[str
     }
     if (shape := pretrained.get("input_size")) is not None:
         if not isinstance(shape, list | tuple) or len(shape) != 3:
-            raise CheckpointError(f"{where}: config.json has input_size {shape!r}, not [3, height, width]")
+            raise invalid("input_size", shape, "not [3, height, width]")
         sizes |= {"in_chans": shape[0], "img_size": list(shape[1:])}
     for table in (pretrained, config):
         sizes |= {"num_classes": table["num_classes"]} if table.get("num_classes") is not None else {}
@@ -87,7 +91,7 @@ def read_timm_config(config: Mapping[str, Any], where: object) -> tuple[dict[str
     for name, value in sizes.items():
         kind = int | float if name in ("mlp_ratio", "init_values") else int
         if not isinstance(value, kind) or not 0 <= value <= 100_000:
-            raise CheckpointError(f"{where}: config.json has {name} {value!r}, which no model has")
+            raise invalid(name, value, "which no model has")
     return sizes, pretrained
 
 
@@ -101,61 +105,78 @@ def to_transformers_config(config: Mapping[str, Any], where: object) -> dict[str
         "layer_norm_eps": _LAYER_NORM_EPS,
     }
     if sizes["num_classes"]:
-        result["id2label"] = _labels(sizes["num_classes"], (config, pretrained), where)
+        result["id2label"] = _labels(sizes["num_classes"], (pretrained, config), where)
     return result
 
 
 def to_transformers_tensors(
-    tensors: Mapping[str, StoredTensor], config: Mapping[str, Any], where: object
-) -> dict[str, StoredTensor]:
-    """The weights under the names of transformers' layout on disk; a name that a plain ViT has not stays.
+    tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], where: object
+) -> dict[str, torch.Tensor]:
+    """The weights under transformers' names on disk; a name that a plain ViT has not stays.
 
-    LayerScale is folded into the linear layer before it; position embeddings without the class token's row
-    get one of zeros. Neither changes the result. Raises CheckpointError for parts that ViT does not have.
+    LayerScale (Touvron et al. 2021, "Going deeper with image transformers", section 2) is folded into the
+    linear layer before it; position embeddings without the class token's row get one of zeros. Neither
+    changes the result. Raises CheckpointError for parts that ViT does not have.
     """
-    from torch.nn.functional import pad
-
     for name in tensors:
         for part in _RULES["features"]:
             if re.search(part["tensor"], name):
                 raise unsupported(where, part["words"], f"the tensor {name}")
     sizes, _ = read_timm_config(config, where)
-    inside, elsewhere, scaled_by = _RULES["in_blocks"], _RULES["elsewhere"], _RULES["scaled_by"]
-    state: dict[str, StoredTensor] = {}
+    result: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        stem, _, kind = name.rpartition(".")
-        block = _BLOCK.fullmatch(name)
-        if name in elsewhere:
-            state[elsewhere[name]] = tensor
-        elif stem in elsewhere:
-            state[f"{elsewhere[stem]}.{kind}"] = tensor
-        elif block and block[2] in inside:
-            if sizes["init_values"] and block[2] in scaled_by:
-                gamma = tensors.get(f"blocks.{block[1]}.{scaled_by[block[2]]}")
-                if gamma is None or gamma.shape != tensor.shape[:1]:
-                    raise CheckpointError(f"{where}: the weights lack the layer scale of {name}")
-                tensor = tensor.changed(tensor.shape, partial(_scaled, gamma))
-            targets = inside[block[2]]
-            if tensor.shape and tensor.shape[0] % len(targets) == 0:  # (3·D, …) → three of (D, …)
-                shape = (tensor.shape[0] // len(targets), *tensor.shape[1:])
-                for index, target in enumerate(targets):
-                    part = tensor.changed(shape, partial(_part, index, len(targets)))
-                    state[f"vit.encoder.layer.{block[1]}.{target}.{kind}"] = part
-        elif not (sizes["init_values"] and name.endswith(tuple(scaled_by.values()))):
-            state[name] = tensor
-    positions = tensors.get("pos_embed")
-    if sizes["no_embed_class"] and positions and len(positions.shape) == 3:  # (1, N, D) → (1, 1 + N, D)
-        shape = (1, positions.shape[1] + 1, positions.shape[2])
-        state[elsewhere["pos_embed"]] = positions.changed(shape, lambda t: pad(t, (0, 0, 1, 0)))
-    return state
+        scaled = _SCALED.fullmatch(name)
+        if sizes["init_values"] and name.endswith((".ls1.gamma", ".ls2.gamma")):
+            continue
+        if sizes["init_values"] and scaled:
+            gamma = tensors.get(f"{scaled[1]}{_RULES['scaled_by'][scaled[2]]}")
+            if gamma is None or gamma.shape != tensor.shape[:1]:
+                raise CheckpointError(f"{where}: the weights lack the layer scale of {name}")
+            tensor = tensor.float() * gamma.float().reshape(-1, *[1] * (tensor.ndim - 1))  # (D, H) or (D,)
+        if name == "pos_embed" and sizes["no_embed_class"] and tensor.ndim == 3:
+            tensor = pad(tensor, (0, 0, 1, 0))  # (1, N, D) → (1, 1 + N, D)
+        for pattern, new in _RULES["names"].items():
+            name = re.sub(pattern, new, name)
+        if "{}" in name and tensor.ndim:  # (3·D, …) → three of (D, …)
+            parts = zip(("query", "key", "value"), tensor.chunk(3), strict=False)
+            result |= {name.replace("{}", part): piece for part, piece in parts}
+        else:
+            result[name] = tensor
+    return result
 
 
-def _part(index: int, count: int, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.chunk(count)[index]
+def to_processor_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """timm's evaluation transform as a ``preprocessor_config.json``, equal to it to the pixel.
 
-
-def _scaled(gamma: StoredTensor, weight: torch.Tensor) -> torch.Tensor:
-    return weight.float() * gamma.read().float().reshape(-1, *[1] * (weight.ndim - 1))  # (D, H) or (D,)
+    Plain transformers reads it too, and then rounds the crop's offset down. Raises CheckpointError for what
+    cannot be expressed; numbers are checked where the processor is made.
+    """
+    sizes, pretrained = read_timm_config(config, where)
+    settings = _RULES["preprocessing"] | {key: value for key, value in pretrained.items() if value}
+    crop_pct, mode, interpolation = settings["crop_pct"], settings["crop_mode"], settings["interpolation"]
+    if mode not in ("center", "squash"):
+        raise unsupported(where, f"crop_mode {mode!r}", "only 'center' and 'squash' are")
+    if interpolation not in _FILTERS:
+        raise unsupported(where, f"interpolation {interpolation!r}", f"only {', '.join(_FILTERS)} are")
+    if isinstance(crop_pct, bool) or not isinstance(crop_pct, int | float) or not 0.1 <= crop_pct <= 2:
+        raise CheckpointError(f"{where}: config.json has crop_pct {crop_pct!r}; allowed: 0.1 to 2")
+    side = sizes["img_size"]
+    edge = math.floor(side / crop_pct)
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": edge} if mode == "center" else {"height": edge, "width": edge},
+        "resample": int(Image.Resampling[interpolation.upper()]),
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": settings["mean"],
+        "image_std": settings["std"],
+        **CENTER_CROP_OFFSET,
+    }
 
 
 def unsupported(where: object, words: str, evidence: str) -> CheckpointError:
@@ -172,19 +193,17 @@ def _labels(count: int, tables: tuple[Mapping[str, Any], ...], where: object) ->
     Names are a list, or a table by index that may leave classes out. Without any, 1000 classes have
     ImageNet-1k's.
     """
-
-    def first(*keys: str) -> Any:
-        return next((table[key] for table in tables for key in keys if table.get(key)), None)
-
-    names, words = first("label_names", "labels"), first("label_descriptions") or {}  # "labels" is older
-    if names is None and count == 1000:
+    settings = {key: value for table in tables for key, value in table.items() if value}
+    names = settings.get("label_names") or settings.get("labels")  # the second is older
+    words = settings.get("label_descriptions") or {}
+    if not names and count == 1000:
         return dict(enumerate(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines()))
     try:
         if isinstance(names, list):
-            labels = dict(enumerate(names))
+            names = dict(enumerate(names))
         else:
-            labels = {index: f"class {index}" for index in range(count)}
-            labels |= {int(index): name for index, name in (names or {}).items()}
-        return {index: words.get(name, name) for index, name in labels.items()}
+            given = {int(index): name for index, name in (names or {}).items()}
+            names = {index: f"class {index}" for index in range(count)} | given
+        return {index: words.get(name, name) for index, name in names.items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: config.json has label_names that are no table of names") from error
