@@ -27,7 +27,7 @@ from hub_server import LISTING, HubServer
 from vit_pipeline import hub as door
 from vit_pipeline.checkpoints.files import CONFIG, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
-from vit_pipeline.hub.advice import in_the_open
+from vit_pipeline.hub.client import in_the_open
 from vit_pipeline.hub.cache import RECORD, snapshot_folder
 from vit_pipeline.names import KNOWN_MODELS, KnownModel, parse_name
 
@@ -905,7 +905,7 @@ def test_no_token_over_plain_http_and_a_proxy_is_trusted(
     assert {request.headers["Host"] for request in tiny.requests} == {"hub.example"}
     assert not [request for request in tiny.requests if {"Authorization", "Cookie"} & set(request.headers)]
     tiny.token = "secret"
-    download_fails("access denied (401)", "https", revision="v1")
+    download_fails("access denied (401)", "https only", revision="v1")
 
 
 def test_a_proxy_that_is_away_is_named(tiny: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
