@@ -27,8 +27,8 @@ from hub_server import LISTING, HubServer
 from vit_pipeline import hub as door
 from vit_pipeline.checkpoints.files import CONFIG, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
-from vit_pipeline.hub.client import in_the_open
 from vit_pipeline.hub.cache import RECORD, snapshot_folder
+from vit_pipeline.hub.client import in_the_open
 from vit_pipeline.names import KNOWN_MODELS, KnownModel, parse_name
 
 REPO = "acme/tiny-vit"

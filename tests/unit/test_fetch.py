@@ -27,7 +27,8 @@ from web import Talk, Web, body, redirect, serving, talking
 from vit_pipeline import __version__
 from vit_pipeline import fetch as fetch_module
 from vit_pipeline.errors import FetchError, ImageError, UnsafeURLError
-from vit_pipeline.fetch import addresses, fetch
+from vit_pipeline.fetch import fetch
+from vit_pipeline.fetch.urls import is_public
 from vit_pipeline.images import read_image
 
 TLS = Path(__file__).parents[1] / "golden" / "tls"
@@ -215,12 +216,12 @@ def test_there_are_many_vectors() -> None:
     "text", ["127.0.0.1", "no address", "fe80::1%lo", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
 def test_addresses_that_are_not_public(text: str) -> None:
-    assert not addresses.is_public(text)
+    assert not is_public(text)
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "203.0.114.1", "2606:4700::1111", "2a00:1450::1"])
 def test_addresses_that_are_public(text: str) -> None:
-    assert addresses.is_public(text)
+    assert is_public(text)
 
 
 #: microsoft-antissrf 1.0.0, ``IPAddressRanges.recommended_latest``: what it denies, we deny.
@@ -238,7 +239,7 @@ def test_no_range_that_a_maintained_list_denies_is_public(text: str) -> None:
     network, chance = ipaddress.ip_network(text), random.Random(text)
     size = network.num_addresses
     for place in [0, size - 1, *(chance.randrange(size) for _ in range(500))]:
-        assert not addresses.is_public(str(network[place]))
+        assert not is_public(str(network[place]))
 
 
 def test_the_rejection_names_both_ways_to_allow_it_and_no_address(names: dict[str, list[list[str]]]) -> None:
@@ -577,7 +578,7 @@ def test_proxies_that_do_not_work(names: dict[str, list[list[str]]], proxy: Web)
         (body(IMAGE, content_length=str(len(IMAGE) + 9)), "broke off"),
         (body(b"x" * 2001), "larger than the 2000 bytes"),
         (body(b"x" * 2001, content_length=""), "larger than the 2000 bytes"),
-        (redirect("http://[::1"), "not a proper URL"),
+        (redirect("http://[::1"), "not a valid URL"),
         (redirect("http://a b/"), "space"),
         (redirect("http://u:p@127.0.0.1/"), "password"),
     ],

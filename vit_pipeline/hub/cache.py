@@ -2,7 +2,7 @@
 
 The clients accept any folder that is not empty. Here a copy counts only if its JSON parses, its weights are
 as long as their headers say, and the files that this package downloaded are unchanged: same size and time
-stamp, or else same SHA-256. A record lists the files of one download: a mixture of two revisions never counts.
+stamp, or else same SHA-256. A record lists the files of one download, so a mixture of revisions never counts.
 """
 
 from __future__ import annotations

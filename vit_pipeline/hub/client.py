@@ -122,6 +122,7 @@ class _Download:
         self.token = self.token or os.environ.get("MODELSCOPE_API_TOKEN")  # None: the client's login
         if in_the_open(self.url):
             self.token = ""  # none at all
+        self.cache = cache_folder(self.cache_dir)
         self.folder = snapshot_folder(self.repo, self.revision, self.cache_dir)
         self.beside = self.folder.with_name(f".{self.folder.name}.new")
 
@@ -174,19 +175,14 @@ class _Download:
 
     def failed(self, what: str, **facts: Any) -> DownloadError:
         """One line: which model, what happened (by ``advice.toml``), why the copy on disk will not do."""
-        same = [known.name for known in KNOWN_MODELS.values() if self.repo in known.same_as]
+        same = [f"--model {k.name} is the same" for k in KNOWN_MODELS.values() if self.repo in k.same_as]
         usual = {
+            "task": self,
             "hub": urlsplit(self.url).netloc.rpartition("@")[2],
+            "branch": self.revision or "master",
             "way": "",
-            "file": self.file,
             "for_file": f" for {self.file}" if self.file else "",
-            "revision": f", or it has no branch or tag {self.revision!r}" if self.revision else "",
-            "elsewhere": f"--model {same[0]} is the same"
-            if same
-            else f"from Hugging Face: hf download {self.repo}",
-            "note": self.note,
-            "cache": cache_folder(self.cache_dir),
-            "folder": self.folder,
+            "elsewhere": same[0] if same else f"from Hugging Face: hf download {self.repo}",
         }
         text = f"{self.repo}{f'@{self.revision}' if self.revision else ''}: "
         text += _ADVICE[what].format(**usual | facts)
@@ -267,7 +263,7 @@ class _Download:
         """One process at a time; the others wait for as long as that one makes progress."""
         from filelock import FileLock, Timeout
 
-        locks = cache_folder(self.cache_dir) / ".lock"  # where the client has its own
+        locks = self.cache / ".lock"  # where the client has its own
         locks.mkdir(parents=True, exist_ok=True)
         name = f"{self.repo}@{self.revision}".replace("/", "--")
         lock, seen = FileLock(locks / f"vit-pipeline-{name}.lock"), -1
@@ -294,7 +290,7 @@ class _Download:
             "model",
             file.path,
             revision=self.revision,
-            cache_dir=cache_folder(self.cache_dir),
+            cache_dir=self.cache,
             local_dir=self.beside,
             expected_sha256=file.sha256,
             file_size=file.size or None,
