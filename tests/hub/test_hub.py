@@ -848,7 +848,8 @@ def test_read_only_cache(tiny: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(28, "no space left in"), (122, "no space left in"), (30, "cannot be written")]
+    ("number", "words"),
+    [(28, "no space left in"), (122, "no space left in"), (30, "cannot be written"), (40, "cannot be used")],
 )
 def test_the_disk_as_the_client_reports_it(
     tiny: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, words: str

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -167,9 +168,6 @@ class _Download:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno:
             error = error.__cause__  # the client wraps an error of the disk
         names = [errno.errorcode.get(getattr(error, "errno", None) or 0, "")]
-        names += ["file"] if getattr(error, "filename", None) else []
-        if status := getattr(error, "status_code", None):
-            names += [str(status), "status"]
         names += [kind.__name__ for kind in type(error).__mro__]
         return self.failed(next(name for name in names if name in _ADVICE), error=error)
 
@@ -294,9 +292,21 @@ class _Download:
             local_dir=self.beside,
             expected_sha256=file.sha256,
             file_size=file.size or None,
-            progress_callbacks=[functools.partial(_Reporter, self.events)],
+            progress_callbacks=[self._reporter],
             _cancel_event=self.cancelled,  # private
         )
+
+    def _reporter(self, name: str, size: int) -> object:
+        """What the client makes for each file that it receives."""
+        done = 0
+
+        def update(received: int) -> None:
+            nonlocal done
+            done += received
+            self.events.put((name, done, size))
+
+        update(0)
+        return SimpleNamespace(update=update, end=lambda: None)
 
     def _install(self, names: list[str]) -> None:
         """The record first: from then on a mixture of old and new files does not count as a copy."""
@@ -324,21 +334,6 @@ def _drop_others(folder: Path, names: list[str]) -> None:
     """Delete what was downloaded earlier and is no longer in the repository."""
     for name in {PREPROCESSOR, PROCESSOR, *WEIGHTS_FILES} - {*names}:
         (folder / name).unlink(missing_ok=True)
-
-
-class _Reporter:
-    """The client makes one for each file that it receives."""
-
-    def __init__(self, events: queue.SimpleQueue[Any], name: str, total: int) -> None:
-        self.events, self.name, self.total, self.done = events, name, total, 0
-        self.update(0)
-
-    def update(self, size: int) -> None:
-        self.done += size
-        self.events.put((self.name, self.done, self.total))
-
-    def end(self) -> None:
-        pass
 
 
 @functools.cache
