@@ -1,4 +1,4 @@
-"""No text makes the URL door connect to an address that is not public, or be read in two ways."""
+"""No URL leads to a connection to an address that is not public, or can be read in two ways."""
 
 from __future__ import annotations
 

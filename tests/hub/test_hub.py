@@ -1,4 +1,4 @@
-"""The door to ModelScope, through its real client, against a server on this machine."""
+"""Downloads with ModelScope's real client from a server on this machine."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_no_preprocessor_config(hub: HubServer, tiny_files: Files, extra: Files)
     assert (door.find_cached(REPO) is not None) == bool(extra)
 
 
-def test_a_file_that_the_repository_has_no_more(tiny: HubServer, tiny_files: Files) -> None:
+def test_a_file_that_is_no_longer_in_the_repository(tiny: HubServer, tiny_files: Files) -> None:
     folder = door.download(REPO).folder
     (folder / "notes.txt").write_text("the user's own")
     newer = {CONFIG: tiny_files[CONFIG], PREPROCESSOR: tiny_files[PREPROCESSOR], PICKLE: b"PK weights"}
@@ -349,12 +349,12 @@ def test_a_listing_with_hostile_paths_writes_nothing_elsewhere(
         (b"", "answered with no file listing"),
     ],
 )
-def test_a_listing_that_is_none(tiny: HubServer, body: bytes, words: str) -> None:
+def test_an_invalid_listing(tiny: HubServer, body: bytes, words: str) -> None:
     tiny.fault(LISTING, body=body)
     download_fails(words)
 
 
-def test_a_file_far_too_large_is_refused_at_once(tiny: HubServer, tiny_files: Files) -> None:
+def test_a_file_far_too_large_is_rejected_at_once(tiny: HubServer, tiny_files: Files) -> None:
     tiny.add(REPO, tiny_files | {CONFIG: b" " * (2**24 + 1)})
     download_fails("config.json has 16777217 bytes")
     assert tiny.downloads == []
@@ -787,7 +787,7 @@ def test_what_is_private_in_the_client() -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
-def test_a_time_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_invalid_timeout(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("VIT_PIPELINE_HUB_TIMEOUT", value)
     with pytest.raises(ArgumentError, match=r"^VIT_PIPELINE_HUB_TIMEOUT is"):
         door.download(REPO)
@@ -796,13 +796,13 @@ def test_a_time_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, value: str)
 @pytest.mark.parametrize(
     "repo", ["", "a", "a/b/c", "../x", "a/..", "a/.b", "a/b\n", "a\\b/c", "a/b c", "/a/b"]
 )
-def test_names_that_are_none(repo: str) -> None:
+def test_invalid_names(repo: str) -> None:
     with pytest.raises(ModelNameError, match="write owner/name"):
         door.find_cached(repo)
 
 
 @pytest.mark.parametrize("revision", ["", "..", "../v1", "v1/../..", "/v1", "a\\b", "v1/", "~", "v\0"])
-def test_revisions_that_are_none(revision: str) -> None:
+def test_invalid_revisions(revision: str) -> None:
     with pytest.raises(ModelNameError, match="is not a branch or tag"):
         door.download(REPO, revision)
 

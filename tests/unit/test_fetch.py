@@ -1,4 +1,4 @@
-"""The URL door: what must not be fetched never is, and what may be ends in time and within its size.
+"""Fetching: what must not be fetched never is, and what may be fetched ends in time and within its size.
 
 A canary listens on the loopback interface; whatever the vector, it must not be connected to.
 """
@@ -313,8 +313,9 @@ def test_paths_queries_and_fragments(web: Web) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(status: int, web: Web) -> None:
-    web.pages["/a"] = redirect("b", status)
-    web.pages["/b"] = redirect(web.address + "/猫.png".encode().decode("latin-1"), status)
+    web.pages["/a"] = redirect("there/b", status)
+    web.pages["/there/b"] = redirect("c", status)  # relative to the redirect before it
+    web.pages["/there/c"] = redirect(web.address + "/猫.png".encode().decode("latin-1"), status)
     web.pages["/%E7%8C%AB.png"] = redirect("/x.png#part", status)
     assert fetch(web.address + "/a", allow_private=True) == IMAGE
 
@@ -492,7 +493,7 @@ def test_https_goes_through_a_tunnel(names: dict[str, list[list[str]]], proxy: W
 
 def test_a_login_is_sent_to_the_proxy(names: dict[str, list[list[str]]], proxy: Web) -> None:
     proxy.pages["http://public.test/x.png"] = body(IMAGE)
-    assert fetch("http://public.test/x.png", proxy=f"http://a:b@127.0.0.1:{proxy.port}") == IMAGE
+    assert fetch("http://public.test/x.png#top", proxy=f"http://a:b@127.0.0.1:{proxy.port}") == IMAGE
     assert proxy.seen[0][1]["proxy-authorization"] == "Basic YTpi"
 
 

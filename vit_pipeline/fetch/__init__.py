@@ -1,8 +1,8 @@
-"""A URL → bytes, safely: the only place in this package that fetches an address that somebody typed.
+"""A URL → bytes, safely: the only place in this package that fetches an address that a user typed.
 
 ``urls`` rejects what must not be fetched before anything is sent: by its text, and by every address that the
 host has. urllib3 then connects to the address that was checked, so a name that changes between look-ups
-changes nothing. Each redirect is checked like the first URL. Leaves out cookies, retries, caches and log-ins.
+changes nothing. Each redirect is checked like the first URL. Leaves out cookies, retries, caches and logins.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _MAX_ADDRESSES = 4  # of one host are tried
 _CONNECT = 5.0  # seconds for each of them
 _ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 _ADVICE = {
-    401: "it wants a log-in; download it in a browser and give the file",
-    403: "it rejects programs; download it in a browser and give the file",
-    407: "the proxy wants a log-in; give it as http://user:password@host:port",
-    429: "it wants fewer requests; wait a few minutes and try again",
+    401: "it requires a login; download the file in a browser and pass its path",
+    403: "it may reject programs; download the file in a browser and pass its path",
+    407: "the proxy requires a login; write it as http://user:password@host:port",
+    429: "these are too many requests for it; wait a few minutes and try again",
 }
 
 
@@ -78,7 +78,7 @@ def fetch(
         if isinstance(error, TimeoutError | urllib3_errors.TimeoutError):
             what = f"took longer than {deadline:g} s; try again, or download it yourself"
         elif isinstance(error, urllib3_errors.ProtocolError | urllib3_errors.DecodeError):
-            what = "broke off or is damaged; try again, or download it yourself"
+            what = "the answer broke off or is damaged; try again, or download it yourself"
         else:
             what = f"cannot be fetched ({reason(error)}); check the URL and your connection"
         raise FetchError(f"{shown}: {what}") from error
@@ -128,7 +128,7 @@ class _Job:
             location = location.encode("latin-1").decode("utf-8", "replace")
             there = f"{self.shown} → {shortened(without_password(location))}"
             target = take_apart(location, there, self.allow_private, base=target.url)
-        raise FetchError(f"{self.shown}: more than {MAX_REDIRECTS} redirects; give the address they end at")
+        raise FetchError(f"{self.shown}: more than {MAX_REDIRECTS} redirects; use the final address")
 
     def _prepare(self, target: Url) -> tuple[_Connection, str, dict[str, str]]:
         """A connection to a checked address, not yet open; what to request on it; the headers."""
@@ -153,7 +153,7 @@ class _Job:
             if secure:
                 connection.set_tunnel(host, port, headers=login)
             else:
-                path, headers = target.url, headers | login
+                path, headers = target._replace(fragment=None).url, headers | login
         connection.job, connection.addresses = self, addresses
         return connection, path, headers
 
@@ -229,8 +229,8 @@ def _proxy(target: Url, proxy: str | None) -> Url | None:
         proxy = select_proxy(target.url, get_environ_proxies(target.url))
     if not proxy:
         return None
-    with suppress(ValueError):  # its message may have a password in it
+    with suppress(ValueError):  # its message may contain a password
         found = parse_url(proxy if "://" in proxy else f"http://{proxy}")
         if found.scheme == "http" and found.host:
             return found
-    raise FetchError(f"the proxy {without_password(proxy)} cannot be used; give it as http://host:port")
+    raise FetchError(f"the proxy {without_password(proxy)} cannot be used; write it as http://host:port")

@@ -29,8 +29,6 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from requests.utils import get_environ_proxies, select_proxy
-
 from ..checkpoints.files import CONFIG, INDEX, MAX_JSON_BYTES, PREPROCESSOR, PROCESSOR, WEIGHTS_FILES, shards
 from ..errors import ArgumentError, CheckpointError, DownloadError, ModelError
 from ..names import KNOWN_MODELS
@@ -241,12 +239,16 @@ class _Download:
                 examine(self.beside, self.repo, self.revision, self.repo, weights=self.weights)
             except CheckpointError as error:
                 shutil.rmtree(self.beside, ignore_errors=True)
-                raise CheckpointError(f"{error}; it is the same on the hub: tell its owner") from error
+                raise CheckpointError(
+                    f"{error}; it is the same on the hub, so tell the repository's owner"
+                ) from error
             self._install(names)
         return Snapshot(self.repo, self.revision or "master", self.folder, tuple(names), downloaded=True)
 
     def _connect(self) -> None:
         """Find out at once that the hub cannot be reached; the client would try for half a minute."""
+        from requests.utils import get_environ_proxies, select_proxy
+
         proxy = select_proxy(self.url, get_environ_proxies(self.url))
         way = urlsplit(self.url if not proxy else proxy if "://" in proxy else f"http://{proxy}")
         try:
