@@ -926,6 +926,15 @@ def test_endpoint_may_change_between_calls(
         assert door.download("acme/elsewhere").downloaded
 
 
+def test_without_an_endpoint_the_client_says_which_site_has_it(
+    tiny: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELSCOPE_ENDPOINT")
+    monkeypatch.setenv("HTTPS_PROXY", tiny.endpoint)  # takes connections, but leads nowhere
+    monkeypatch.setattr("modelscope_hub.HubApi.resolve_endpoint_for_read", lambda api, repo: tiny.endpoint)
+    assert door.download(REPO).downloaded
+
+
 def test_progress_is_told_in_the_callers_thread(tiny: HubServer, tiny_files: Files) -> None:
     told: list[tuple[str, int, int]] = []
     threads: set[str] = set()

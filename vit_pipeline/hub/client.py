@@ -63,7 +63,7 @@ def download(
     Args:
         repo: ``owner/name``.
         revision: branch or tag; None is ``master``. A copy of a branch is used as it is until ``refresh``.
-        refresh: download every file that has changed. If that fails, the copy stays as it was.
+        refresh: download all files that have changed, weights too. If it fails, the copy stays as it was.
         weights: False if ``config.json`` is enough; such a copy does not count as complete.
         progress: called in this thread with (file name, bytes done, bytes in total), and once with
             ("connecting to ModelScope", 0, 0) if there is no answer for half a second. An exception that it
@@ -206,6 +206,7 @@ class _Download:
         self.events.put(None)
 
     def _download(self) -> Snapshot:
+        """In the thread: list the files, receive them beside the copy, check them, move them into place."""
         self._connect()
         self._now("listing")
         client = functools.partial(_client(), token=self.token)
