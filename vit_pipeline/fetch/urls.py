@@ -93,7 +93,7 @@ def take_apart(url: str, shown: str, allow_private: bool, base: str = "") -> Url
     if parts.auth is not None:
         raise rejected("it contains a user name or password; download it yourself")
     if not (_HOST.fullmatch(host) or _NUMERIC.fullmatch(host)):
-        raise rejected("it has no valid host; it must look like https://host/path")
+        raise rejected("it has no host that can be looked up; it must look like https://host/path")
     if not allow_private and parts.port not in (None, 80, 443):
         raise rejected(f"port {parts.port} is neither 80 nor 443; {HOW_TO_ALLOW}")
     return parts
