@@ -213,7 +213,16 @@ def test_there_are_many_vectors() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["127.0.0.1", "no address", "fe80::1%lo", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "text",
+    [
+        "127.0.0.1",
+        "no address",
+        "fe80::1%lo",
+        "2606:4700::1111%1",
+        "2606:4700::5efe:8.8.8.8",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+    ],
 )
 def test_addresses_that_are_not_public(text: str) -> None:
     assert not is_public(text)
@@ -240,6 +249,25 @@ def test_no_range_that_a_maintained_list_denies_is_public(text: str) -> None:
     size = network.num_addresses
     for place in [0, size - 1, *(chance.randrange(size) for _ in range(500))]:
         assert not is_public(str(network[place]))
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://user@public.test/", "user name"),
+        ("http://public.test:22/", "port 22"),
+        ("https://public.test:8443/", "port 8443"),
+        ("http://public.test/" + "x" * 8000, "longer than 8000"),
+    ],
+    ids=["user", "22", "8443", "long"],
+)
+@pytest.mark.usefixtures("names")
+def test_urls_that_are_rejected_although_their_host_is_public(
+    url: str, words: str, dialled: list[str]
+) -> None:
+    with pytest.raises(UnsafeURLError, match=words):
+        fetch(url)
+    assert dialled == []
 
 
 def test_the_rejection_names_both_ways_to_allow_it_and_no_address(names: dict[str, list[list[str]]]) -> None:

@@ -90,7 +90,7 @@ def take_apart(url: str, shown: str, allow_private: bool, base: str = "") -> Url
         raise rejected("it is not a valid URL; check the spelling") from None
     if parts.scheme not in ("http", "https"):
         raise rejected("only http and https are fetched; give local files as a path")
-    if parts.auth is not None:
+    if parts.auth:
         raise rejected("it contains a user name or password; download it yourself")
     if not (_HOST.fullmatch(host) or _NUMERIC.fullmatch(host)):
         raise rejected("it has no host that can be looked up; it must look like https://host/path")
