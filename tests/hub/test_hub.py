@@ -310,6 +310,7 @@ def test_config_only(tiny: HubServer, tiny_files: Files) -> None:
     # a newer configuration does not belong to the weights on disk
     tiny.add(REPO, other(tiny_files))
     assert door.download(REPO, weights=False, refresh=True).downloaded
+    assert not door.download(REPO).downloaded, "the weights were refreshed, too"
     assert contents(door.download(REPO).folder) == {name: other(tiny_files)[name] for name in FILES}
 
 
