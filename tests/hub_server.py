@@ -13,12 +13,12 @@ Faults are set for a file name or for ``"listing"``, until ``hub.heal()``:
 
     status=503      answer with that status
     cut=N           close the connection after N bytes of the body
-    corrupt=True    other bytes of the same number than the listing's SHA-256 is of
-    short=N         N bytes less than the listing says, announced as if that were all
+    corrupt=True    as many bytes as the listing says, but with another SHA-256
+    short=N         N bytes fewer than the listing says, with the Content-Length of those
     stall=N         send N bytes of the body, then nothing until the server is closed or healed
     delay=S         wait S seconds before each 16 KiB of the body
     body=b"..."     answer with that instead
-    times=N         only the first N requests
+    times=N         only for the first N requests
 
 ``hub.token`` demands a token (401 without it, 403 with another). ``hub.redirect = True`` sends files by way
 of a 302, as the real hub does for large ones. Paths in a repository are served as they are given, ``../``
@@ -89,7 +89,7 @@ class HubServer:
         self.close()
 
     def close(self) -> None:
-        """Stop answering: the hub is down. Requests that hang are let go."""
+        """Stop answering: the hub is down. Requests that hang end."""
         self._healed.set()
         self._server.shutdown()
         self._server.server_close()
@@ -101,11 +101,11 @@ class HubServer:
         self.repos[repo, revision] = dict(files)
 
     def fault(self, name: str, **switches: Any) -> None:
-        """Let requests for ``name``, a file or ``"listing"``, go wrong."""
+        """Make requests for ``name``, a file or ``"listing"``, go wrong."""
         self.faults[name] = Fault(**switches)
 
     def heal(self) -> None:
-        """Let everything go well again."""
+        """End all faults."""
         self.faults.clear()
         self._healed.set()
         self._healed = threading.Event()

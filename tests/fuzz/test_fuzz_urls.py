@@ -1,4 +1,4 @@
-"""No text makes the URL door connect to an address that is not public, or be read in two ways."""
+"""No URL leads to a connection to an address that is not public, or can be read in two ways."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vit_pipeline.errors import FetchError, ImageError, UnsafeURLError
-from vit_pipeline.fetch import addresses, fetch
-from vit_pipeline.fetch.urls import take_apart
+from vit_pipeline.fetch import fetch
+from vit_pipeline.fetch.urls import is_public, take_apart
 from vit_pipeline.images import read_image, source_name
 
 EXAMPLES = int(os.environ.get("VIT_PIPELINE_FUZZ_EXAMPLES", "50"))
@@ -90,7 +90,7 @@ def test_two_parsers_agree_about_the_host(url: str) -> None:
 @given(number=st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 2**128 - 1)))
 def test_public_addresses_carry_no_other(number: int) -> None:
     ip = ipaddress.ip_address(number)
-    if addresses.is_public(str(ip)):
+    if is_public(str(ip)):
         assert ip.is_global
         for name in ("is_multicast", "is_private", "is_loopback", "is_link_local", "is_reserved"):
             assert not getattr(ip, name), name

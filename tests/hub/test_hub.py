@@ -1,4 +1,4 @@
-"""The door to ModelScope, through its real client, against a server on this machine."""
+"""Downloads with ModelScope's real client from a server on this machine."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from hub_server import LISTING, HubServer
 from vit_pipeline import hub as door
 from vit_pipeline.checkpoints.files import CONFIG, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS
 from vit_pipeline.errors import ArgumentError, CheckpointError, DownloadError, ModelNameError
-from vit_pipeline.hub.advice import in_the_open
 from vit_pipeline.hub.cache import RECORD, snapshot_folder
+from vit_pipeline.hub.client import in_the_open
 from vit_pipeline.names import KNOWN_MODELS, KnownModel, parse_name
 
 REPO = "acme/tiny-vit"
@@ -274,7 +274,7 @@ def test_no_preprocessor_config(hub: HubServer, tiny_files: Files, extra: Files)
     assert (door.find_cached(REPO) is not None) == bool(extra)
 
 
-def test_a_file_that_the_repository_has_no_more(tiny: HubServer, tiny_files: Files) -> None:
+def test_a_file_that_is_no_longer_in_the_repository(tiny: HubServer, tiny_files: Files) -> None:
     folder = door.download(REPO).folder
     (folder / "notes.txt").write_text("the user's own")
     newer = {CONFIG: tiny_files[CONFIG], PREPROCESSOR: tiny_files[PREPROCESSOR], PICKLE: b"PK weights"}
@@ -310,6 +310,7 @@ def test_config_only(tiny: HubServer, tiny_files: Files) -> None:
     # a newer configuration does not belong to the weights on disk
     tiny.add(REPO, other(tiny_files))
     assert door.download(REPO, weights=False, refresh=True).downloaded
+    assert not door.download(REPO).downloaded, "the weights were refreshed, too"
     assert contents(door.download(REPO).folder) == {name: other(tiny_files)[name] for name in FILES}
 
 
@@ -349,12 +350,12 @@ def test_a_listing_with_hostile_paths_writes_nothing_elsewhere(
         (b"", "answered with no file listing"),
     ],
 )
-def test_a_listing_that_is_none(tiny: HubServer, body: bytes, words: str) -> None:
+def test_an_invalid_listing(tiny: HubServer, body: bytes, words: str) -> None:
     tiny.fault(LISTING, body=body)
     download_fails(words)
 
 
-def test_a_file_far_too_large_is_refused_at_once(tiny: HubServer, tiny_files: Files) -> None:
+def test_a_file_far_too_large_is_rejected_at_once(tiny: HubServer, tiny_files: Files) -> None:
     tiny.add(REPO, tiny_files | {CONFIG: b" " * (2**24 + 1)})
     download_fails("config.json has 16777217 bytes")
     assert tiny.downloads == []
@@ -787,7 +788,7 @@ def test_what_is_private_in_the_client() -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
-def test_a_time_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_invalid_timeout(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("VIT_PIPELINE_HUB_TIMEOUT", value)
     with pytest.raises(ArgumentError, match=r"^VIT_PIPELINE_HUB_TIMEOUT is"):
         door.download(REPO)
@@ -796,13 +797,13 @@ def test_a_time_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, value: str)
 @pytest.mark.parametrize(
     "repo", ["", "a", "a/b/c", "../x", "a/..", "a/.b", "a/b\n", "a\\b/c", "a/b c", "/a/b"]
 )
-def test_names_that_are_none(repo: str) -> None:
+def test_invalid_names(repo: str) -> None:
     with pytest.raises(ModelNameError, match="write owner/name"):
         door.find_cached(repo)
 
 
 @pytest.mark.parametrize("revision", ["", "..", "../v1", "v1/../..", "/v1", "a\\b", "v1/", "~", "v\0"])
-def test_revisions_that_are_none(revision: str) -> None:
+def test_invalid_revisions(revision: str) -> None:
     with pytest.raises(ModelNameError, match="is not a branch or tag"):
         door.download(REPO, revision)
 
@@ -848,7 +849,8 @@ def test_read_only_cache(tiny: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(28, "no space left in"), (122, "no space left in"), (30, "cannot be written")]
+    ("number", "words"),
+    [(28, "no space left in"), (122, "no space left in"), (30, "cannot be written"), (40, "cannot be used")],
 )
 def test_the_disk_as_the_client_reports_it(
     tiny: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, words: str
@@ -905,7 +907,7 @@ def test_no_token_over_plain_http_and_a_proxy_is_trusted(
     assert {request.headers["Host"] for request in tiny.requests} == {"hub.example"}
     assert not [request for request in tiny.requests if {"Authorization", "Cookie"} & set(request.headers)]
     tiny.token = "secret"
-    download_fails("access denied (401)", "https", revision="v1")
+    download_fails("access denied (401)", "https only", revision="v1")
 
 
 def test_a_proxy_that_is_away_is_named(tiny: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -923,6 +925,15 @@ def test_endpoint_may_change_between_calls(
         second.add("acme/elsewhere", tiny_files)
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", second.endpoint + "/")
         assert door.download("acme/elsewhere").downloaded
+
+
+def test_without_an_endpoint_the_client_says_which_site_has_it(
+    tiny: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELSCOPE_ENDPOINT")
+    monkeypatch.setenv("HTTPS_PROXY", tiny.endpoint)  # takes connections, but leads nowhere
+    monkeypatch.setattr("modelscope_hub.HubApi.resolve_endpoint_for_read", lambda api, repo: tiny.endpoint)
+    assert door.download(REPO).downloaded
 
 
 def test_progress_is_told_in_the_callers_thread(tiny: HubServer, tiny_files: Files) -> None:

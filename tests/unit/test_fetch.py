@@ -1,4 +1,4 @@
-"""The URL door: what must not be fetched never is, and what may be ends in time and within its size.
+"""Fetching: what must not be fetched never is, and what may be fetched ends in time and within its size.
 
 A canary listens on the loopback interface; whatever the vector, it must not be connected to.
 """
@@ -27,7 +27,8 @@ from web import Talk, Web, body, redirect, serving, talking
 from vit_pipeline import __version__
 from vit_pipeline import fetch as fetch_module
 from vit_pipeline.errors import FetchError, ImageError, UnsafeURLError
-from vit_pipeline.fetch import addresses, fetch
+from vit_pipeline.fetch import fetch
+from vit_pipeline.fetch.urls import is_public
 from vit_pipeline.images import read_image
 
 TLS = Path(__file__).parents[1] / "golden" / "tls"
@@ -212,15 +213,24 @@ def test_there_are_many_vectors() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["127.0.0.1", "no address", "fe80::1%lo", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "text",
+    [
+        "127.0.0.1",
+        "no address",
+        "fe80::1%lo",
+        "2606:4700::1111%1",
+        "2606:4700::5efe:8.8.8.8",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+    ],
 )
 def test_addresses_that_are_not_public(text: str) -> None:
-    assert not addresses.is_public(text)
+    assert not is_public(text)
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "203.0.114.1", "2606:4700::1111", "2a00:1450::1"])
 def test_addresses_that_are_public(text: str) -> None:
-    assert addresses.is_public(text)
+    assert is_public(text)
 
 
 #: microsoft-antissrf 1.0.0, ``IPAddressRanges.recommended_latest``: what it denies, we deny.
@@ -238,7 +248,26 @@ def test_no_range_that_a_maintained_list_denies_is_public(text: str) -> None:
     network, chance = ipaddress.ip_network(text), random.Random(text)
     size = network.num_addresses
     for place in [0, size - 1, *(chance.randrange(size) for _ in range(500))]:
-        assert not addresses.is_public(str(network[place]))
+        assert not is_public(str(network[place]))
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://user@public.test/", "user name"),
+        ("http://public.test:22/", "port 22"),
+        ("https://public.test:8443/", "port 8443"),
+        ("http://public.test/" + "x" * 8000, "longer than 8000"),
+    ],
+    ids=["user", "22", "8443", "long"],
+)
+@pytest.mark.usefixtures("names")
+def test_urls_that_are_rejected_although_their_host_is_public(
+    url: str, words: str, dialled: list[str]
+) -> None:
+    with pytest.raises(UnsafeURLError, match=words):
+        fetch(url)
+    assert dialled == []
 
 
 def test_the_rejection_names_both_ways_to_allow_it_and_no_address(names: dict[str, list[list[str]]]) -> None:
@@ -312,8 +341,9 @@ def test_paths_queries_and_fragments(web: Web) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(status: int, web: Web) -> None:
-    web.pages["/a"] = redirect("b", status)
-    web.pages["/b"] = redirect(web.address + "/猫.png".encode().decode("latin-1"), status)
+    web.pages["/a"] = redirect("there/b", status)
+    web.pages["/there/b"] = redirect("c", status)  # relative to the redirect before it
+    web.pages["/there/c"] = redirect(web.address + "/猫.png".encode().decode("latin-1"), status)
     web.pages["/%E7%8C%AB.png"] = redirect("/x.png#part", status)
     assert fetch(web.address + "/a", allow_private=True) == IMAGE
 
@@ -491,7 +521,7 @@ def test_https_goes_through_a_tunnel(names: dict[str, list[list[str]]], proxy: W
 
 def test_a_login_is_sent_to_the_proxy(names: dict[str, list[list[str]]], proxy: Web) -> None:
     proxy.pages["http://public.test/x.png"] = body(IMAGE)
-    assert fetch("http://public.test/x.png", proxy=f"http://a:b@127.0.0.1:{proxy.port}") == IMAGE
+    assert fetch("http://public.test/x.png#top", proxy=f"http://a:b@127.0.0.1:{proxy.port}") == IMAGE
     assert proxy.seen[0][1]["proxy-authorization"] == "Basic YTpi"
 
 
@@ -577,7 +607,7 @@ def test_proxies_that_do_not_work(names: dict[str, list[list[str]]], proxy: Web)
         (body(IMAGE, content_length=str(len(IMAGE) + 9)), "broke off"),
         (body(b"x" * 2001), "larger than the 2000 bytes"),
         (body(b"x" * 2001, content_length=""), "larger than the 2000 bytes"),
-        (redirect("http://[::1"), "not a proper URL"),
+        (redirect("http://[::1"), "not a valid URL"),
         (redirect("http://a b/"), "space"),
         (redirect("http://u:p@127.0.0.1/"), "password"),
     ],

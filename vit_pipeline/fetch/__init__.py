@@ -1,9 +1,8 @@
-"""A URL → bytes, safely: the only place in this package that fetches an address that somebody typed.
+"""A URL → bytes, safely: the only place in this package that fetches an address that a user typed.
 
-Before anything is sent, ``urls`` rejects schemes other than http and https, ports other than 80 and 443, user
-names, and what two programs might read in two ways; ``addresses`` rejects a host with an address that is not
-public. urllib3 then connects to the address that was checked, so a name that changes between look-ups changes
-nothing. Each redirect is checked like the first URL. Cookies, retries, caches and log-ins are left out.
+``urls`` rejects what must not be fetched before anything is sent: by its text, and by every address that the
+host has. urllib3 then connects to the address that was checked, so a name that changes between look-ups
+changes nothing. Each redirect is checked like the first URL. Leaves out cookies, retries, caches and logins.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.client import HTTPException, responses
@@ -23,15 +21,15 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 
+import certifi
 from urllib3 import HTTPResponse, make_headers
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Url, parse_url
 
 from .. import __version__
-from ..errors import FetchError, UnsafeURLError, printable
-from .addresses import is_public
-from .urls import HOW_TO_ALLOW, shortened, take_apart, without_password
+from ..errors import FetchError, UnsafeURLError, printable, reason
+from .urls import HOW_TO_ALLOW, is_public, shortened, take_apart, without_password
 
 MAX_BYTES = 64 * 1024 * 1024  # of a body, unpacked
 MAX_REDIRECTS = 10
@@ -39,10 +37,10 @@ _MAX_ADDRESSES = 4  # of one host are tried
 _CONNECT = 5.0  # seconds for each of them
 _ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 _ADVICE = {
-    401: "it wants a log-in; download it in a browser and give the file",
-    403: "it rejects programs; download it in a browser and give the file",
-    407: "the proxy wants a log-in; give it as http://user:password@host:port",
-    429: "it wants fewer requests; wait some minutes and try again, nothing is repeated by itself",
+    401: "it requires a login; download the file in a browser and pass its path",
+    403: "it may reject programs; download the file in a browser and pass its path",
+    407: "the proxy requires a login; write it as http://user:password@host:port",
+    429: "these are too many requests for it; wait a few minutes and try again",
 }
 
 
@@ -58,13 +56,13 @@ def fetch(
 
     Args:
         url: http or https.
-        allow_private: leave out the check of addresses and ports, for URLs of your own network. Everything
-            else is checked all the same.
+        allow_private: do not check addresses and ports, for URLs of your own network. Everything else is
+            still checked.
         proxy: ``"http://host:port"`` or ``"http://user:password@host:port"``, which may be private; ``"env"``
-            for what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; by default the environment is not looked at.
-            Every URL is checked as ever, and a host that can be looked up here must be public. But the proxy
-            looks it up again: names that only the proxy knows, or knows otherwise, are the proxy's to judge.
-        max_bytes: a longer body is rejected, by its Content-Length or as soon as it is longer once unpacked.
+            for what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; None ignores the environment. Every URL is
+            checked as ever, and a host that can be looked up here must be public. But the proxy looks it up
+            again: names that only the proxy knows, or knows otherwise, are for the proxy to judge.
+        max_bytes: a longer body is rejected, by its Content-Length or once that much has been unpacked.
         deadline: seconds for everything: look-ups, connections, TLS, redirects, headers, the body.
 
     Raises:
@@ -77,12 +75,12 @@ def fetch(
     try:
         return job.body.result(deadline)
     except (OSError, HTTPException, urllib3_errors.HTTPError, ValueError) as error:
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        what = f"cannot be fetched ({what}); check the URL and your connection"
         if isinstance(error, TimeoutError | urllib3_errors.TimeoutError):
             what = f"took longer than {deadline:g} s; try again, or download it yourself"
         elif isinstance(error, urllib3_errors.ProtocolError | urllib3_errors.DecodeError):
-            what = "broke off or is damaged; try again, or download it yourself"
+            what = "the answer broke off or is damaged; try again, or download it yourself"
+        else:
+            what = f"cannot be fetched ({reason(error)}); check the URL and your connection"
         raise FetchError(f"{shown}: {what}") from error
     finally:
         job.stop()
@@ -92,8 +90,8 @@ def fetch(
 class _Job:
     """One fetch, in a thread of its own, so that the deadline holds whatever it waits for.
 
-    The system's name look-up has no time limit, and a server may drip. A thread that waits for a server ends
-    when ``stop`` shuts its connection down, one that waits for a name with the resolver's own limit.
+    A name look-up has no time limit, and a server may drip. A thread that waits for a server ends when
+    ``stop`` shuts its connection down; one that waits for a name ends with the resolver's own limit.
     """
 
     shown: str
@@ -119,26 +117,27 @@ class _Job:
     def _follow(self, url: str) -> bytes:
         target = take_apart(url, self.shown, self.allow_private)
         for _ in range(MAX_REDIRECTS + 1):
-            with self._answer(target) as response:
-                location = response.get_redirect_location()
-                if not location:
-                    return self._read(response)
+            connection, path, headers = self._prepare(target)
+            with closing(connection):
+                connection.request("GET", path, headers=headers, preload_content=False)
+                with closing(connection.getresponse()) as response:
+                    location = response.get_redirect_location()
+                    if not location:
+                        return self._read(response)
             # Headers arrive as Latin-1; servers that put other letters into them mean UTF-8.
             location = location.encode("latin-1").decode("utf-8", "replace")
             there = f"{self.shown} → {shortened(without_password(location))}"
             target = take_apart(location, there, self.allow_private, base=target.url)
-        raise FetchError(f"{self.shown}: more than {MAX_REDIRECTS} redirects; give the address they end at")
+        raise FetchError(f"{self.shown}: more than {MAX_REDIRECTS} redirects; use the final address")
 
-    @contextmanager
-    def _answer(self, target: Url) -> Iterator[HTTPResponse]:
-        """The response's head, its body still to be read; the connection is closed afterwards."""
+    def _prepare(self, target: Url) -> tuple[_Connection, str, dict[str, str]]:
+        """A connection to a checked address, not yet open; what to request on it; the headers."""
         proxy = _proxy(target, self.proxy)
         (host, port), gate = _host_and_port(target), _host_and_port(proxy or target)
         addresses = _look_up(host, port, known_elsewhere=proxy is not None)
         if not self.allow_private and not all(is_public(str(info[4][0])) for info in addresses):
             # Which address it is stays unsaid: a stranger at a web page must not read our name server.
             raise UnsafeURLError(f"{self.shown}: rejected, {host} is not a public address; {HOW_TO_ALLOW}")
-
         contact = printable(os.environ.get("VIT_PIPELINE_CONTACT", "")).encode("ascii", "ignore").decode()
         headers = {
             "User-Agent": f"vit-pipeline/{__version__}" + (f" ({contact})" if contact else ""),
@@ -148,18 +147,15 @@ class _Job:
         }
         path, secure = target.request_uri, target.scheme == "https"
         connection = _TLSConnection(*gate, ssl_context=_tls()) if secure else _Connection(*gate)
-        with closing(connection):
-            if proxy:
-                addresses = _look_up(*gate)
-                login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
-                if secure:
-                    connection.set_tunnel(host, port, headers=login)
-                else:
-                    path, headers = target.url, headers | login
-            connection.job, connection.addresses = self, addresses
-            connection.request("GET", path, headers=headers, preload_content=False)
-            with closing(connection.getresponse()) as response:
-                yield response
+        if proxy:
+            addresses = _look_up(*gate)
+            login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
+            if secure:
+                connection.set_tunnel(host, port, headers=login)
+            else:
+                path, headers = target._replace(fragment=None).url, headers | login
+        connection.job, connection.addresses = self, addresses
+        return connection, path, headers
 
     def _read(self, response: HTTPResponse) -> bytes:
         status = response.status
@@ -168,7 +164,9 @@ class _Job:
             advice = "try again later" if 500 <= status < 600 else "check the URL"
             raise FetchError(f"{said}; {_ADVICE.get(status, advice)}")
         if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
-            raise FetchError(f"{self.shown}: packed in a way that was not asked for; download it yourself")
+            raise FetchError(
+                f"{self.shown}: compressed in a way that was not asked for; download it yourself"
+            )
         body = BytesIO()
         # read1: http.client's read() takes a negative chunk size for "all there is", however much.
         while (response.length_remaining or 0) <= self.max_bytes >= body.tell():
@@ -196,7 +194,7 @@ class _Connection(HTTPConnection):
                 return sock
             except (OSError, ValueError) as error:  # ValueError: a negative time-out, the deadline has passed
                 sock.close()
-                failure = f"no connection to {self.host}: {getattr(error, 'strerror', None) or error}"
+                failure = f"no connection to {self.host}: {reason(error)}"
         raise OSError(failure)
 
 
@@ -206,8 +204,6 @@ class _TLSConnection(_Connection, HTTPSConnection):
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    import certifi
-
     context = ssl.create_default_context()  # what this system trusts, a company's own certificates included
     context.load_verify_locations(certifi.where())
     return context
@@ -233,8 +229,8 @@ def _proxy(target: Url, proxy: str | None) -> Url | None:
         proxy = select_proxy(target.url, get_environ_proxies(target.url))
     if not proxy:
         return None
-    with suppress(ValueError):  # its message may have a password in it
+    with suppress(ValueError):  # its message may contain a password
         found = parse_url(proxy if "://" in proxy else f"http://{proxy}")
         if found.scheme == "http" and found.host:
             return found
-    raise FetchError(f"the proxy {without_password(proxy)} cannot be used; give it as http://host:port")
+    raise FetchError(f"the proxy {without_password(proxy)} cannot be used; write it as http://host:port")

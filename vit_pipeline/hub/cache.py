@@ -1,16 +1,15 @@
 """Complete copies of a checkpoint on this disk: in ModelScope's cache, then in Hugging Face's. No network.
 
-The clients take any folder that is not empty. Here a copy counts when its JSON parses, its weights are as
-long as their headers say, and, where this package downloaded it, each file is the one recorded then: by size
-and time stamp, or else by SHA-256. A record lists the files of one download, so a mixture of two revisions is
-never taken for either.
+The clients accept any folder that is not empty. Here a copy counts only if its JSON parses, its weights are
+as long as their headers say, and the files that this package downloaded are unchanged: same size and time
+stamp, or else same SHA-256. A record lists the files of one download, so a mixture of revisions never counts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,11 @@ class Snapshot:
     """The files of one repository on this disk."""
 
     repo: str  #: ``owner/name``
-    revision: str  #: as asked for, or ``master``; of Hugging Face's cache the commit
+    revision: str  #: as given, or ``master``; in Hugging Face's cache the commit
     folder: Path
     files: tuple[str, ...]  #: their names
     source: str = "ModelScope"  #: or "Hugging Face cache"
-    downloaded: bool = False  #: just now
+    downloaded: bool = False  #: by this call
 
 
 def find_cached(
@@ -43,20 +42,19 @@ def find_cached(
 
     Args:
         repo: ``owner/name``.
-        revision: branch or tag; None is ``master``, copies made by clients before 1.38 included, and ``main``
-            in Hugging Face's cache.
-        weights: False when ``config.json`` is enough.
-        cache_dir: look there only, for both clients' layouts.
+        revision: branch or tag; None is ``master``, or ``main`` in Hugging Face's cache.
+        weights: False if ``config.json`` is enough.
+        cache_dir: look only there, in the layouts of both clients.
 
     Raises:
-        ModelNameError: if ``repo`` or ``revision`` cannot be a name on a hub.
+        ModelNameError: ``repo`` or ``revision`` cannot be a name on a hub.
     """
     check_repo(repo, revision)
-    cache, (owner, name) = cache_folder(cache_dir), repo.split("/")
     folders = [snapshot_folder(repo, revision, cache_dir)]
-    if revision is None:  # where clients before 1.38 kept it; today's looks there, too
+    if revision is None:  # clients before 1.38 kept it elsewhere; today's still looks there
+        owner, name = repo.split("/")
         for leaf in (f"{owner}/{name.replace('.', '___')}", repo):
-            folders += [cache / place / leaf for place in ("models", "hub/models", "", "hub")]
+            folders += [cache_folder(cache_dir) / top / leaf for top in ("models", "hub/models", "", "hub")]
     for folder in folders:
         with suppress(CheckpointError):
             names = examine(folder, repo, revision, repo, weights=weights)
@@ -64,15 +62,13 @@ def find_cached(
 
     from huggingface_hub import try_to_load_from_cache
 
-    with suppress(CheckpointError, ValueError, OSError):  # ValueError: no name over there
+    with suppress(CheckpointError, ValueError, OSError):  # ValueError: not a valid name there
         config, preprocessor = (
             try_to_load_from_cache(repo, file, cache_dir=cache_dir, revision=revision)
             for file in (CONFIG, PREPROCESSOR)
         )
         if isinstance(config, str):
-            folder = Path(config).parent
-            # not None is a path, or the client's note that the repository has no such file
-            finished = preprocessor is not None
+            folder, finished = Path(config).parent, preprocessor is not None  # a path, or known not to exist
             names = examine(folder, repo, revision, repo, weights=weights, finished=finished)
             return Snapshot(repo, folder.name, folder, names, "Hugging Face cache")
     return None
@@ -93,18 +89,21 @@ def snapshot_folder(repo: str, revision: str | None = None, cache_dir: str | Pat
 def examine(
     folder: Path, repo: str, revision: str | None, where: str, *, weights: bool = True, finished: bool = False
 ) -> tuple[str, ...]:
-    """The files of the complete copy in ``folder``: the configuration, or with ``weights`` all of them.
+    """The files of the complete copy in ``folder``: only the configuration, or with ``weights`` all of them.
 
     Args:
         where: the copy, as messages name it.
-        finished: no file of the repository is missing, as is certain with a record. Otherwise a copy without
-            preprocessing is taken for one that was cut short.
+        finished: the download is known to have ended, as a record proves. Otherwise a copy without
+            preprocessing is taken for one that was interrupted.
 
     Raises:
-        CheckpointError: it is not complete, or damaged, or not what ``models.toml`` pins.
+        CheckpointError: it is incomplete, or damaged, or not what ``models.toml`` pins.
     """
     try:
-        record = _read_record(folder, where)
+        record = None
+        if (folder / RECORD).exists():  # this package has downloaded it; a damaged record lists no files
+            record = read_json(folder / RECORD, where).get("files")
+            record = record if isinstance(record, dict) else {}
         names = [CONFIG]
         if weights:
             names += [name for name in (PREPROCESSOR, PROCESSOR) if (folder / name).exists()]
@@ -122,15 +121,13 @@ def examine(
 
 
 def _check(path: Path, where: str, record: Mapping[str, Any] | None, pinned: str | None) -> None:
-    """One file: there, the one that was downloaded, the one that is pinned, not damaged."""
+    """One file: it exists, is the one that was downloaded and the one that is pinned, and is not damaged."""
     files.check_file(path, where)
     if record is not None:
-        entry, stat = record.get(path.name), path.stat()
+        entry = record.get(path.name)
         if not isinstance(entry, dict):
             raise CheckpointError(f"{where}: {path.name} is not part of a finished download")
-        if (stat.st_size, stat.st_mtime_ns) != (entry.get("size"), entry.get("mtime_ns")) and (
-            stat.st_size != entry.get("size") or sha256_of(path) != entry.get("sha256")
-        ):
+        if not _stamp(path).items() <= entry.items() and sha256_of(path) != entry.get("sha256"):
             raise CheckpointError(f"{where}: {path.name} is not the file that was downloaded")
     if pinned and sha256_of(path) != pinned.lower():
         raise CheckpointError(f"{where}: {path.name} does not have the SHA-256 {pinned} that it is pinned to")
@@ -140,18 +137,11 @@ def _check(path: Path, where: str, record: Mapping[str, Any] | None, pinned: str
         files.open_safetensors(path, where)
 
 
-def write_record(folder: Path, names: Collection[str]) -> None:
+def write_record(folder: Path, names: Iterable[str]) -> None:
     """Record these files as they are now."""
-    record = {}
-    for name in names:
-        stat, digest = (folder / name).stat(), sha256_of(folder / name)
-        record[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+    record = {name: _stamp(folder / name) | {"sha256": sha256_of(folder / name)} for name in names}
     (folder / RECORD).write_text(json.dumps({"files": record}, indent=1), encoding="utf-8")
 
 
-def _read_record(folder: Path, where: str) -> dict[str, Any] | None:
-    """None where this package has downloaded nothing; no files where the record is damaged."""
-    if not (folder / RECORD).exists():
-        return None
-    record = read_json(folder / RECORD, where).get("files")
-    return record if isinstance(record, dict) else {}
+def _stamp(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
