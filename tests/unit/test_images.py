@@ -103,11 +103,11 @@ def test_arrays_and_tensors() -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (np.zeros((3, 8, 9), np.uint8), "channels last"),
+        (np.zeros((3, 8, 9), np.uint8), "(H, W, C)"),
         (np.zeros((1, 8, 9, 3), np.uint8), "must be (H, W)"),
         (np.zeros((0, 9, 3), np.uint8), "no pixels"),
         (np.zeros((2, 2), np.int64), "dtype int64"),
-        (np.full((2, 2), 255.0), "divide by 255"),
+        (np.full((2, 2), 255.0), "from 255 to 255, not 0 to 1"),
         (np.full((2, 2), np.nan), "0 to 1"),
         (np.array([["a"]]), "dtype"),
         (torch.zeros(8, 9, 3), "(C, H, W)"),
