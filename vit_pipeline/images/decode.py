@@ -107,7 +107,7 @@ class _Parts(BytesIO):
 def decode(
     data: bytes, max_pixels: int, formats: Collection[str], draft: tuple[int, int] | None = None
 ) -> Image.Image:
-    """The file's first image, not yet turned, with ``read_image``'s arguments; Pillow's errors pass through."""
+    """The file's first image, not yet turned; arguments as for ``read_image``, errors also as Pillow's."""
     format = next((name for name, (begins, *_) in FORMATS.items() if re.match(begins, data)), "")
     if format not in formats:
         raise ImageError(_what_it_is(data, format, formats))
@@ -133,9 +133,8 @@ def decode(
     image.load()
     if sorted(image.size) != sorted(size):  # not the size that was checked; a TIFF may have been turned
         raise ImageError(f"its size changes from {size} to {image.size} while it is read; save it again")
-    for key, most in MAX_EXIF.items():
-        if len(image.info.get(key) or "") > most:  # the orientation stands at the start
-            image.info[key] = image.info[key][:most]
+    for key in MAX_EXIF.keys() & image.info.keys():  # the orientation stands at the start
+        image.info[key] = image.info[key] and image.info[key][: MAX_EXIF[key]]
     return image
 
 
