@@ -87,9 +87,8 @@ def read_image(
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to read it; scale it down") from error
     except Exception as error:  # Pillow's decoders raise a dozen types, and not all are documented
-        raise ImageError(
-            f"{name}: broken or cut short, it cannot be decoded ({reason(error)}); download or save it again"
-        ) from error
+        wrong = f"broken or cut short, it cannot be decoded ({reason(error)})"
+        raise ImageError(f"{name}: {wrong}; download or save it again") from error
 
 
 def source_name(source: Any) -> str:

@@ -28,6 +28,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ..errors import ImageError
 from .pixels import orientation
 
+Size = tuple[int, int]  #: width, height
 #: Width times height. A phone's 48 megapixels fit, and their memory stays bounded.
 MAX_PIXELS = 50_000_000
 #: Bytes for an image of ``MAX_PIXELS`` and twice its file; a higher ``max_pixels`` raises this in proportion.
@@ -104,9 +105,7 @@ class _Parts(BytesIO):
         return part
 
 
-def decode(
-    data: bytes, max_pixels: int, formats: Collection[str], draft: tuple[int, int] | None = None
-) -> Image.Image:
+def decode(data: bytes, max_pixels: int, formats: Collection[str], draft: Size | None) -> Image.Image:
     """The file's first image, not yet turned; arguments as for ``read_image``, errors also as Pillow's."""
     format = next((name for name, (begins, *_) in FORMATS.items() if re.match(begins, data)), "")
     if format not in formats:
@@ -118,17 +117,11 @@ def decode(
     if format == "AVIF" and _MANY_ITEMS.search(data):
         raise ImageError(_TOO_MANY_PARTS)
     scans = _jpeg_scans(data) if format == "JPEG" else 1
-    file, (_, opener, cost) = _Parts(data, format), FORMATS[format]
-    image: Image.Image = opener(file)
+    file = _Parts(data, format)
+    image: Image.Image = FORMATS[format][1](file)
     file.longest = sys.maxsize
     room = int(MEMORY * max(1, max_pixels / MAX_PIXELS)) - 2 * len(data)
-    kind = f"{format} file"
-    if format == "BMP" and image.info.get("compression") in (1, 2):
-        kind, cost = "run-length-encoded BMP", 250  # slow: it is decoded in Python
-    if format == "JPEG":
-        _draft(image, scans, max_pixels, room, draft)
-    else:
-        check_pixels(image.size, min(max_pixels, room // cost), f" of such a {kind}")
+    _fit(image, format, scans, max_pixels, room, draft)
     size = image.size
     image.load()
     if sorted(image.size) != sorted(size):  # not the size that was checked; a TIFF may have been turned
@@ -138,7 +131,33 @@ def decode(
     return image
 
 
-def check_pixels(size: tuple[int, int], most: int, what: str = "") -> None:
+def _fit(image: Any, format: str, scans: int, max_pixels: int, room: int, draft: Size | None) -> None:
+    """Check the size; let a JPEG be decoded at 1/2, 1/4 or 1/8 of it, as far as that is wanted or needed."""
+    (width, height), pixels = image.size, image.width * image.height
+    kind, cost, kept = f"{format} file", FORMATS[format][2], 0
+    if format == "BMP" and image.info.get("compression") in (1, 2):
+        kind, cost = "run-length-encoded BMP", 250  # slow: it is decoded in Python
+    if format == "JPEG":
+        check_pixels(image.size, max(MAX_JPEG_PIXELS, max_pixels), " of a JPEG")
+        if scans > 1 or "progressive" in image.info:
+            kept = 2 * len(image.getbands()) * pixels  # all coefficients, until the last scan
+        if scans > 1 and pixels * scans > MAX_JPEG_WORK:
+            raise ImageError(f"it is a JPEG of {scans} scans, too slow to decode; save it as a baseline JPEG")
+    for scale in (1, 2, 4, 8) if format == "JPEG" else (1,):
+        decoded = -(-width // scale) * -(-height // scale)
+        memory = max(kept + 4 * decoded, cost * decoded)
+        if decoded <= max_pixels and memory <= room:
+            break
+    most = min(max_pixels * pixels // decoded, room * pixels // memory)
+    check_pixels(image.size, most, f" of such a {kind}")
+    if scale > 1 or (draft and format == "JPEG"):
+        across, down = draft or image.size
+        if orientation(image) in range(5, 9):  # it lies on its side
+            across, down = down, across
+        image.draft(None, (max(1, min(across, width // scale)), max(1, min(down, height // scale))))
+
+
+def check_pixels(size: Size, most: int, what: str = "") -> None:
     """Reject an image with more than ``most`` pixels, or with a side longer than any image's."""
     (width, height), pixels = size, size[0] * size[1]
     if max(size) > MAX_SIDE:
@@ -174,28 +193,6 @@ def _jpeg_scans(data: bytes) -> int:
         if tables > MAX_JPEG_TABLES:
             break
     raise ImageError(_TOO_MANY_PARTS)
-
-
-def _draft(image: Any, scans: int, max_pixels: int, room: int, wanted: tuple[int, int] | None) -> None:
-    """Let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, as far as that is wanted or needed."""
-    (width, height), pixels, needed = image.size, image.width * image.height, 0
-    check_pixels(image.size, max(MAX_JPEG_PIXELS, max_pixels), " of a JPEG")
-    if scans > 1 or "progressive" in image.info:
-        if pixels * scans > MAX_JPEG_WORK:
-            raise ImageError(f"it is a JPEG of {scans} scans, too slow to decode; save it as a baseline JPEG")
-        needed = 2 * len(image.getbands()) * pixels  # all coefficients stay in memory until the last scan
-    for scale in (1, 2, 4, 8):
-        decoded = -(-width // scale) * -(-height // scale)
-        if decoded <= max_pixels and max(needed + 4 * decoded, 8 * decoded) <= room:
-            break
-    else:
-        most = min(64 * max_pixels, room * pixels // max(needed, 1), pixels - 1)
-        check_pixels(image.size, most, " of such a JPEG")
-    if scale > 1 or wanted:
-        across, down = wanted or image.size
-        if orientation(image) in range(5, 9):  # it lies on its side
-            across, down = down, across
-        image.draft(None, (max(1, min(across, width // scale)), max(1, min(down, height // scale))))
 
 
 def _what_it_is(data: bytes, format: str, formats: Collection[str]) -> str:

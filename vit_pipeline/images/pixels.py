@@ -26,9 +26,7 @@ def from_array(array: Any) -> Image.Image:
         raise ImageError(f"{must}, with C of 1, 3 or 4; reorder its axes, or take one image of a batch")
     white = _WHITE.get(array.dtype.name)
     if white is None:
-        raise ImageError(
-            f"dtype {array.dtype} is not read; use uint8 (0 to 255), uint16, bool or float (0 to 1)"
-        )
+        raise ImageError(f"dtype {array.dtype} is not read; use uint8, uint16, bool, or float from 0 to 1")
     if array.size == 0:
         raise ImageError("it has no pixels")
     array = np.moveaxis(array, 0, 2) if tensor and array.ndim == 3 else array
