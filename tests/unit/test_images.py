@@ -18,6 +18,7 @@ import pytest
 import sample_images
 import torch
 from PIL import Image, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from vit_pipeline.errors import ImageError, UnsafeURLError
 from vit_pipeline.images import read_image, source_name
@@ -171,11 +172,27 @@ def test_sixteen_bit_files_are_scaled_not_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [_one("I", 70000), _one("I", -1), _one("F", 300.0), _one("F", float("nan"))]
+    "image",
+    [
+        *(_one("I", 70000), _one("I", -1), _one("F", 300.0), _one("F", float("nan"))),
+        Image.fromarray(np.array([[0.5, np.nan]], np.float32)),
+    ],
 )
 def test_values_out_of_range_are_refused_not_clipped(image: Image.Image) -> None:
     with pytest.raises(ImageError, match="scale them"):
         read_image(image)
+
+
+def test_every_value_of_sixteen_bits_is_rounded() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = (values.astype(int) + 128) // 257
+    for source in (
+        values,
+        values.astype(">u2"),
+        Image.fromarray(values),
+        Image.fromarray(values.astype(np.int32)),
+    ):
+        assert np.array_equal(np.asarray(read_image(source))[:, :, 0], expected)
 
 
 def test_transparency_of_palettes_and_colour_keys() -> None:
@@ -344,10 +361,14 @@ def test_an_endless_stream_ends_at_the_cap() -> None:
             self.given += min(size, 1000)
             return bytes(min(size, 1000))
 
-    stream = Endless()
-    with pytest.raises(ImageError, match="bytes that are read"):
-        read_image(stream, max_bytes=5000)
-    assert stream.given == 5001
+    class Deaf(Endless):
+        def read(self, size: int) -> bytes:
+            return super().read(1000)
+
+    for stream, given in ((Endless(), 5001), (Deaf(), 6000)):
+        with pytest.raises(ImageError, match="bytes that are read"):
+            read_image(stream, max_bytes=5000)
+        assert stream.given == given
 
 
 @pytest.mark.parametrize(
@@ -413,6 +434,20 @@ def test_a_tiff_of_too_many_strips_is_rejected(tmp_path: Path) -> None:
         result, peak = read_elsewhere((tmp_path / name).read_bytes(), tmp_path)
         assert result.startswith("ImageError"), name
         assert peak < 300_000, name
+
+
+def test_a_size_that_changes_while_it_is_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a HEIC's may: only the size in its container was checked."""
+    real = PngImageFile.load
+
+    def load(image: PngImageFile) -> object:
+        result = real(image)
+        image._size = (2, 2)
+        return result
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageError, match="size changes from"):
+        read_image(sample_images.encoded(GRADIENT, "PNG"))
 
 
 def test_an_avif_of_too_many_items_is_rejected(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from ..errors import FetchError, ImageError, printable, reason
 from ..fetch import fetch
 from ..fetch.urls import is_data_url, is_url, shortened, without_password
-from .decode import FORMATS, LOCAL_FORMATS, MAX_PIXELS, check_pixels, decode
+from .decode import FORMATS, MAX_PIXELS, check_pixels, decode_file
 from .pixels import from_array, orientation, to_rgb, upright
 
 #: Bytes of one file, URL or ``data:`` URL.
@@ -54,7 +54,7 @@ def read_image(
         max_pixels: width times height; more is rejected before it is decoded, and a JPEG decoded at 1/2, 1/4
             or 1/8 of its size. A higher limit also allows for more memory.
         max_bytes: bytes of a file; more is rejected.
-        formats: the formats allowed, out of ``FORMATS``; ``LOCAL_FORMATS`` are read from paths only.
+        formats: those allowed of ``FORMATS``; TIFF, AVIF and HEIC are read from paths only.
         draft: (width, height) in pixels: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but not
             smaller than this. Quicker, and with slightly different pixels.
 
@@ -73,8 +73,8 @@ def read_image(
         elif form == "image":
             image = source
         else:
-            allowed = [f for f in FORMATS if f in formats and (form == "path" or f not in LOCAL_FORMATS)]
-            image = decode(_read(form, source, max_bytes), max_pixels, allowed, draft)
+            allowed = [f for f in FORMATS if f in formats and (form == "path" or "local" not in FORMATS[f])]
+            image = decode_file(_read(form, source, max_bytes), max_pixels, allowed, draft)
         check_pixels(image.size, max_pixels)
         image.load()  # a TIFF is turned upright here, and its size changes
         turn = orientation(image)

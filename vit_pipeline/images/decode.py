@@ -35,20 +35,14 @@ MAX_PIXELS = 50_000_000
 MEMORY = 860_000_000
 #: Pillow keeps a pointer for every row, and the usual encoders of no format go further.
 MAX_SIDE = 65_535
-#: JPEGs are read at 1/8 of their size up to here, in 0.7 s; the largest cameras have 200 megapixels.
-MAX_JPEG_PIXELS = 500_000_000
-#: Pixels × scans of a JPEG: 1.2 s, and as much again for the bits of a file of 30 MB.
-MAX_JPEG_WORK = 1_200_000_000
-#: Bytes of a JPEG's tables and Photoshop blocks: Pillow goes through them in Python.
-MAX_JPEG_TABLES = 4_000_000
-#: A read takes a microsecond: 400,000 are 100,000 PNG chunks or JPEG segments. Run-length-encoded BMPs are
-#: decoded by reads; a GIF needs few up to its first frame, and Pillow 12 joins comments in quadratic time.
-MAX_READS, MAX_READS_OF = 400_000, {"BMP": 1_200_000, "GIF": 16_000}
 #: Bytes of an Exif block, or of one in hexadecimal: Pillow 12 may need 300 MB for these, gigabytes for more.
 MAX_EXIF = {"exif": 65_536, "Raw profile type exif": 140_000}
 
+_DATA = tomllib.loads((files(__package__) / "formats.toml").read_text("utf-8"))
+#: What is known of each format; one with ``local`` is read from paths only.
+FORMATS: dict[str, Any] = _DATA["formats"]
+_JPEG = FORMATS["JPEG"]
 _TOO_MANY_PARTS = "it has more parts than any honest image; save it again with another program"
-_OTHERS = tomllib.loads((files(__package__) / "others.toml").read_text("utf-8"))["files"]
 
 
 def _open_heic(file: BytesIO) -> Any:
@@ -59,23 +53,17 @@ def _open_heic(file: BytesIO) -> Any:
     return HeifImageFile(file)
 
 
-#: How each begins, what opens it, and its peak bytes a pixel, measured: decoder's buffers, image, RGB copy.
 #: Not Image.open(): it warns about sizes that are allowed here, and hands some JPEGs to a second plug-in.
-FORMATS: dict[str, tuple[bytes, Any, int]] = {
-    "JPEG": (rb"\xff\xd8\xff", JpegImageFile, 8),
-    "PNG": (rb"\x89PNG\r\n\x1a\n", PngImageFile, 10),
-    "WEBP": (rb"(?s)RIFF....WEBP", WebPImageFile, 17),
-    "GIF": (rb"GIF8[79]a", GifImageFile, 10),
-    "BMP": (rb"BM", BmpImageFile, 10),
-    "TIFF": (rb"II[*+]\0|MM\0[*+]", TiffImageFile, 14),
-    "AVIF": (rb"(?s)....ftyp(....){0,12}avi[fs]", AvifImageFile, 17),
-    "HEIC": (rb"(?s)....ftyp(....){0,12}(he[iv][cmsx]|m[is]f1)", _open_heic, 17),
+_OPENERS: dict[str, Any] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+    "HEIC": _open_heic,
 }
-#: Read from paths only: the most complex decoders. AVIF's trusts its bitstream over the container, where the
-#: size was checked: 4 kB made it take 1 GB.
-LOCAL_FORMATS = ("TIFF", "AVIF", "HEIC")
-#: An AVIF's list of 4096 items or more: its decoder compares each with each.
-_MANY_ITEMS = re.compile(rb"(?s)iloc([\x00\x01].{5}[\x10-\xff]|\x02.{5}(..[\x10-\xff]|.?[^\x00]))")
 
 
 class _Parts(BytesIO):
@@ -86,7 +74,7 @@ class _Parts(BytesIO):
 
     def __init__(self, data: bytes, format: str) -> None:
         super().__init__(data)
-        self.reads_left = MAX_READS_OF.get(format, MAX_READS)
+        self.reads_left = FORMATS[format]["reads"]
         self.bytes_left = 4 * len(data) + 1_000_000  # tags of a TIFF that all mean the same bytes
         self.longest = 8 * MAX_SIDE if format == "TIFF" else sys.maxsize  # a list of strips, one for each row
         self._exif = False
@@ -105,20 +93,20 @@ class _Parts(BytesIO):
         return part
 
 
-def decode(data: bytes, max_pixels: int, formats: Collection[str], draft: Size | None) -> Image.Image:
+def decode_file(data: bytes, max_pixels: int, formats: Collection[str], draft: Size | None) -> Image.Image:
     """The file's first image, not yet turned; arguments as for ``read_image``, errors also as Pillow's."""
-    format = next((name for name, (begins, *_) in FORMATS.items() if re.match(begins, data)), "")
+    format = next((f for f, known in FORMATS.items() if re.match(known["begins"].encode(), data)), "")
     if format not in formats:
         raise ImageError(_what_it_is(data, format, formats))
-    if format in ("AVIF", "HEIC") and int(PIL.__version__.partition(".")[0]) < 13:
-        # Pillow 12 reads their Exif blocks, of any size, while it opens them.
-        line = "pip install --no-deps --upgrade pillow"
-        raise ImageError(f"it is {format}, which needs Pillow 13 ({line}); or save it as JPEG")
-    if format == "AVIF" and _MANY_ITEMS.search(data):
+    known = FORMATS[format]
+    if int(PIL.__version__.partition(".")[0]) < known.get("pillow", 0):
+        update = f"Pillow {known['pillow']} (pip install --no-deps --upgrade pillow)"
+        raise ImageError(f"it is {format}, which needs {update}; or save it as JPEG")
+    if "too_many" in known and re.search(known["too_many"].encode(), data):
         raise ImageError(_TOO_MANY_PARTS)
     scans = _jpeg_scans(data) if format == "JPEG" else 1
     file = _Parts(data, format)
-    image: Image.Image = FORMATS[format][1](file)
+    image: Image.Image = _OPENERS[format](file)
     file.longest = sys.maxsize
     room = int(MEMORY * max(1, max_pixels / MAX_PIXELS)) - 2 * len(data)
     _fit(image, format, scans, max_pixels, room, draft)
@@ -134,14 +122,14 @@ def decode(data: bytes, max_pixels: int, formats: Collection[str], draft: Size |
 def _fit(image: Any, format: str, scans: int, max_pixels: int, room: int, draft: Size | None) -> None:
     """Check the size; let a JPEG be decoded at 1/2, 1/4 or 1/8 of it, as far as that is wanted or needed."""
     (width, height), pixels = image.size, image.width * image.height
-    kind, cost, kept = f"{format} file", FORMATS[format][2], 0
+    kind, cost, kept = f"{format} file", FORMATS[format]["pixel_bytes"], 0
     if format == "BMP" and image.info.get("compression") in (1, 2):
         kind, cost = "run-length-encoded BMP", 250  # slow: it is decoded in Python
     if format == "JPEG":
-        check_pixels(image.size, max(MAX_JPEG_PIXELS, max_pixels), " of a JPEG")
+        check_pixels(image.size, max(_JPEG["max_pixels"], max_pixels), " of a JPEG")
         if scans > 1 or "progressive" in image.info:
             kept = 2 * len(image.getbands()) * pixels  # all coefficients, until the last scan
-        if scans > 1 and pixels * scans > MAX_JPEG_WORK:
+        if scans > 1 and pixels * scans > _JPEG["max_work"]:
             raise ImageError(f"it is a JPEG of {scans} scans, too slow to decode; save it as a baseline JPEG")
     for scale in (1, 2, 4, 8) if format == "JPEG" else (1,):
         decoded = -(-width // scale) * -(-height // scale)
@@ -175,7 +163,7 @@ _JPEG_MARKER = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcf\xd8-\xef\xfe])")
 def _jpeg_scans(data: bytes) -> int:
     """How often a JPEG passes over its pixels: a baseline one once, a progressive one about ten times."""
     at, scans, cost, tables = 0, 0, 1, 0
-    for _ in range(MAX_READS):
+    for _ in range(_JPEG["reads"]):
         found = _JPEG_MARKER.search(data, at)
         if not found or (found[1] == b"\xd9" and scans):
             return scans
@@ -190,18 +178,18 @@ def _jpeg_scans(data: bytes) -> int:
             scans += cost
         if marker < 0xE0 or marker == 0xED:
             tables += length
-        if tables > MAX_JPEG_TABLES:
+        if tables > _JPEG["max_tables"]:
             break
     raise ImageError(_TOO_MANY_PARTS)
 
 
 def _what_it_is(data: bytes, format: str, formats: Collection[str]) -> str:
     """Why these bytes are not read, and what to do."""
-    wanted = ", ".join(name for name in formats if name not in LOCAL_FORMATS)
-    if format in LOCAL_FORMATS:
+    wanted = ", ".join(name for name in formats if "local" not in FORMATS[name])
+    if "local" in FORMATS.get(format, {}):
         return f"it is {format}, which is read from local files only; save it as one of {wanted}"
     if format:
         return f"it is a {format} image, and only {wanted} are allowed; save it as one of them"
     start = data[:1024].removeprefix(b"\xef\xbb\xbf")
-    message = next(other["message"] for other in _OTHERS if re.match(other["begins"].encode(), start))
+    message = next(other["message"] for other in _DATA["others"] if re.match(other["begins"].encode(), start))
     return str(message.format(wanted=wanted))
