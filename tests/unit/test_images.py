@@ -338,6 +338,25 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
             read_image(path)
 
 
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    errors: list[str] = []
+
+    def read() -> None:
+        try:
+            read_image(tmp_path / "pipe")
+        except ImageError as error:
+            errors.append(str(error))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(30)
+    assert [error.endswith("empty (0 bytes); download or save it again") for error in errors] == [True]
+
+
 def test_caps() -> None:
     data = sample_images.encoded(GRADIENT, "PNG")
     for source in (data, BytesIO(data), "data:;base64," + base64.b64encode(data).decode()):
@@ -348,7 +367,7 @@ def test_caps() -> None:
         with pytest.raises(ImageError, match="24×16"):
             read_image(source, max_pixels=24 * 16 - 1)
     with pytest.raises(ImageError, match="bytes that are read"):
-        read_image("data:;base64," + "A" * 10_000, max_bytes=100)
+        read_image("data:;base64," + "@" * 10_000, max_bytes=100)  # too long to be decoded at all
     with pytest.raises(ImageError, match="only JPEG are allowed"):
         read_image(data, formats=("JPEG",))
 
@@ -557,6 +576,16 @@ def test_a_jpeg_above_the_cap_is_read_smaller() -> None:
         assert read_image(data, max_pixels=5000).size == (50, 100)
         with pytest.raises(ImageError, match="scale it down, or raise max_pixels"):
             read_image(data, max_pixels=4999)
+
+
+def test_a_progressive_jpeg_that_needs_too_much_memory_is_rejected() -> None:
+    data = sample_images.encoded(GRADIENT, "JPEG", progressive=True)
+    size = data.index(b"\xff\xc2") + 5
+    first, second, *rest = data.split(b"\xff\xda")
+    huge = b"\xff\xda".join([first, second, rest[0]])  # of two scans
+    huge = huge[:size] + (20_000).to_bytes(2) * 2 + huge[size + 4 :]
+    with pytest.raises(ImageError, match=r"more than the 142 that are read of such a JPEG"):
+        read_image(huge)
 
 
 def test_raising_max_pixels_is_true_advice() -> None:
