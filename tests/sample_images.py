@@ -223,6 +223,7 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     ),
     "gif blocks": lambda: _in_gif(b"!\xfe\1a\0" * 12_000_000),
     "gif comment": lambda: _in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 240_000 + b"\0"),
+    "gif comment of 3 MB": lambda: _in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 12_000 + b"\0"),
     "tiff strips": lambda: (
         b"II*\0\x08\0\0\0" + _directory(struct.pack("<HHII", 273, 4, 15_000_000, 200)) + bytes(60_000_000)
     ),

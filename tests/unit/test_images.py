@@ -18,6 +18,7 @@ import pytest
 import sample_images
 import torch
 from PIL import Image, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from vit_pipeline.errors import ImageError, UnsafeURLError
 from vit_pipeline.images import read_image, source_name
@@ -103,11 +104,11 @@ def test_arrays_and_tensors() -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (np.zeros((3, 8, 9), np.uint8), "channels last"),
+        (np.zeros((3, 8, 9), np.uint8), "(H, W, C)"),
         (np.zeros((1, 8, 9, 3), np.uint8), "must be (H, W)"),
         (np.zeros((0, 9, 3), np.uint8), "no pixels"),
         (np.zeros((2, 2), np.int64), "dtype int64"),
-        (np.full((2, 2), 255.0), "divide by 255"),
+        (np.full((2, 2), 255.0), "from 255 to 255, not 0 to 1"),
         (np.full((2, 2), np.nan), "0 to 1"),
         (np.array([["a"]]), "dtype"),
         (torch.zeros(8, 9, 3), "(C, H, W)"),
@@ -171,11 +172,27 @@ def test_sixteen_bit_files_are_scaled_not_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [_one("I", 70000), _one("I", -1), _one("F", 300.0), _one("F", float("nan"))]
+    "image",
+    [
+        *(_one("I", 70000), _one("I", -1), _one("F", 300.0), _one("F", float("nan"))),
+        Image.fromarray(np.array([[0.5, np.nan]], np.float32)),
+    ],
 )
 def test_values_out_of_range_are_refused_not_clipped(image: Image.Image) -> None:
     with pytest.raises(ImageError, match="scale them"):
         read_image(image)
+
+
+def test_every_value_of_sixteen_bits_is_rounded() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = (values.astype(int) + 128) // 257
+    for source in (
+        values,
+        values.astype(">u2"),
+        Image.fromarray(values),
+        Image.fromarray(values.astype(np.int32)),
+    ):
+        assert np.array_equal(np.asarray(read_image(source))[:, :, 0], expected)
 
 
 def test_transparency_of_palettes_and_colour_keys() -> None:
@@ -321,6 +338,25 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
             read_image(path)
 
 
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    errors: list[str] = []
+
+    def read() -> None:
+        try:
+            read_image(tmp_path / "pipe")
+        except ImageError as error:
+            errors.append(str(error))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(30)
+    assert [error.endswith("empty (0 bytes); download or save it again") for error in errors] == [True]
+
+
 def test_caps() -> None:
     data = sample_images.encoded(GRADIENT, "PNG")
     for source in (data, BytesIO(data), "data:;base64," + base64.b64encode(data).decode()):
@@ -331,7 +367,7 @@ def test_caps() -> None:
         with pytest.raises(ImageError, match="24×16"):
             read_image(source, max_pixels=24 * 16 - 1)
     with pytest.raises(ImageError, match="bytes that are read"):
-        read_image("data:;base64," + "A" * 10_000, max_bytes=100)
+        read_image("data:;base64," + "@" * 10_000, max_bytes=100)  # too long to be decoded at all
     with pytest.raises(ImageError, match="only JPEG are allowed"):
         read_image(data, formats=("JPEG",))
 
@@ -344,10 +380,14 @@ def test_an_endless_stream_ends_at_the_cap() -> None:
             self.given += min(size, 1000)
             return bytes(min(size, 1000))
 
-    stream = Endless()
-    with pytest.raises(ImageError, match="bytes that are read"):
-        read_image(stream, max_bytes=5000)
-    assert stream.given == 5001
+    class Deaf(Endless):
+        def read(self, size: int) -> bytes:
+            return super().read(1000)
+
+    for stream, given in ((Endless(), 5001), (Deaf(), 6000)):
+        with pytest.raises(ImageError, match="bytes that are read"):
+            read_image(stream, max_bytes=5000)
+        assert stream.given == given
 
 
 @pytest.mark.parametrize(
@@ -413,6 +453,20 @@ def test_a_tiff_of_too_many_strips_is_rejected(tmp_path: Path) -> None:
         result, peak = read_elsewhere((tmp_path / name).read_bytes(), tmp_path)
         assert result.startswith("ImageError"), name
         assert peak < 300_000, name
+
+
+def test_a_size_that_changes_while_it_is_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a HEIC's may: only the size in its container was checked."""
+    real = PngImageFile.load
+
+    def load(image: PngImageFile) -> object:
+        result = real(image)
+        image._size = (2, 2)
+        return result
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageError, match="size changes from"):
+        read_image(sample_images.encoded(GRADIENT, "PNG"))
 
 
 def test_an_avif_of_too_many_items_is_rejected(tmp_path: Path) -> None:
@@ -522,6 +576,16 @@ def test_a_jpeg_above_the_cap_is_read_smaller() -> None:
         assert read_image(data, max_pixels=5000).size == (50, 100)
         with pytest.raises(ImageError, match="scale it down, or raise max_pixels"):
             read_image(data, max_pixels=4999)
+
+
+def test_a_progressive_jpeg_that_needs_too_much_memory_is_rejected() -> None:
+    data = sample_images.encoded(GRADIENT, "JPEG", progressive=True)
+    size = data.index(b"\xff\xc2") + 5
+    first, second, *rest = data.split(b"\xff\xda")
+    huge = b"\xff\xda".join([first, second, rest[0]])  # of two scans
+    huge = huge[:size] + (20_000).to_bytes(2) * 2 + huge[size + 4 :]
+    with pytest.raises(ImageError, match=r"more than the 142 that are read of such a JPEG"):
+        read_image(huge)
 
 
 def test_raising_max_pixels_is_true_advice() -> None:

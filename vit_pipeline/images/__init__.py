@@ -1,36 +1,33 @@
 """Anything that holds an image → one upright RGB image: the only door for images in this package.
 
-``read_image`` takes a URL, a path, bytes, an open file, a ``data:`` URL, a Pillow image, a numpy array or a
-torch tensor. What may go wrong, a hostile file included, ends in an ``ImageError`` of one line. Resizing and
-normalization are left to the checkpoint's own processor.
+A hostile file, too, ends in an ``ImageError`` of one line. ``decode`` turns bytes into an image, in bounds;
+``pixels`` handles arrays, colours and orientation. Resizing and normalization are left to the processor.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
-import sys
+import re
+import warnings
 from collections.abc import Collection
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from PIL import Image
+
 from ..errors import FetchError, ImageError, printable, reason
+from ..fetch import fetch
 from ..fetch.urls import is_data_url, is_url, shortened, without_password
-from .arrays import array_name, from_array, is_array
+from .decode import FORMATS, MAX_PIXELS, check_pixels, decode_file
+from .pixels import from_array, orientation, to_rgb, upright
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-#: Width times height. A telephone's 48 megapixels fit, and their memory stays bounded (``decode.py``).
-MAX_PIXELS = 50_000_000
 #: Bytes of one file, URL or ``data:`` URL.
 MAX_BYTES = 64 * 1024 * 1024
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
-#: Read from paths only: the most complex decoders. AVIF's trusts its bitstream over the container, where the
-#: size was checked: 4 kB made it take 1 GB.
-LOCAL_FORMATS = ("TIFF", "AVIF", "HEIC")
+#: Pillow warns of odd Exif blocks and TIFFs, in words that help nobody.
+_NO_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 
 
 def read_image(
@@ -40,13 +37,13 @@ def read_image(
     proxy: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
-    formats: Collection[str] = FORMATS,
+    formats: Collection[str] = tuple(FORMATS),
     draft: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """One upright image, mode RGB, of its own: nothing of the source is changed or kept open.
+    """One upright image, mode RGB, that shares nothing with the source and keeps nothing open.
 
-    The orientation is applied, transparency laid on white, 16 bits scaled to 8, and of a file of several
-    frames the first is taken. A plain RGB or gray file gives exactly ``Image.open(path).convert("RGB")``.
+    The orientation is applied, transparency laid on white, and 16 bits are scaled to 8; of several frames the
+    first is taken. A plain RGB or gray file gives exactly ``Image.open(path).convert("RGB")``.
 
     Args:
         source: URL (http, https), ``data:`` URL, path, ``Path``, bytes, binary file object, Pillow image,
@@ -55,29 +52,34 @@ def read_image(
         allow_private: also fetch URLs of private addresses (your own network).
         proxy: ``"http://host:port"`` for URLs, or ``"env"`` for the environment's.
         max_pixels: width times height; more is rejected before it is decoded, and a JPEG decoded at 1/2, 1/4
-            or 1/8 of its size. Whoever raises it allows for more memory as well.
+            or 1/8 of its size. A higher limit also allows for more memory.
         max_bytes: bytes of a file; more is rejected.
-        formats: of ``FORMATS``, those that are allowed; ``LOCAL_FORMATS`` are for paths only.
+        formats: those allowed of ``FORMATS``; TIFF, AVIF and HEIC are read from paths only.
         draft: (width, height) in pixels: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but not
             smaller than this. Quicker, and with slightly different pixels.
 
     Raises:
         ImageError: it cannot be read; for a URL ``FetchError``, and ``UnsafeURLError`` where it must not be.
     """
-    name, source = shortened(source_name(source)), _of_row(source)
-    url = is_url(source) or is_data_url(source)
-    local = isinstance(source, str | os.PathLike) and not url
+    name, source = shortened(source_name(source)), _in_row(source, "bytes", "path")
+    form, _ = _recognize(source)
     try:
-        from . import decode
-
-        source = from_array(source) if is_array(source) else source
-        if _is_image(source):
-            return decode.from_pillow(source, max_pixels)
-        allowed = [
-            format for format in FORMATS if format in formats and (local or format not in LOCAL_FORMATS)
-        ]
-        data = _read(source, allow_private, proxy, max_bytes)
-        return decode.decode(data, max_pixels=max_pixels, formats=allowed, draft=draft)
+        if _NO_WARNINGS not in warnings.filters:  # to catch them for a while is not safe with threads
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        if form == "url":
+            source = fetch(source, allow_private=allow_private, proxy=proxy, max_bytes=max_bytes)
+        if form == "array":
+            image = from_array(source)
+        elif form == "image":
+            image = source
+        else:
+            allowed = [f for f in FORMATS if f in formats and (form == "path" or "local" not in FORMATS[f])]
+            image = decode_file(_read(form, source, max_bytes), max_pixels, allowed, draft)
+        check_pixels(image.size, max_pixels)
+        image.load()  # a TIFF is turned upright here, and its size changes
+        turn = orientation(image)
+        image = to_rgb(image)  # the first copy goes before the next one comes
+        return upright(image, turn)
     except FetchError:
         raise  # it names the URL
     except ImageError as error:
@@ -85,58 +87,51 @@ def read_image(
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to read it; scale it down") from error
     except Exception as error:  # Pillow's decoders raise a dozen types, and not all are documented
-        raise ImageError(
-            f"{name}: broken or cut short, it cannot be decoded ({reason(error)}); download or save it again"
-        ) from error
+        wrong = f"broken or cut short, it cannot be decoded ({reason(error)})"
+        raise ImageError(f"{name}: {wrong}; download or save it again") from error
 
 
 def source_name(source: Any) -> str:
     """The short name of a source in messages and records: one line, passwords of URLs hidden."""
-    if isinstance(source, dict) and source.get("path"):
-        source = source["path"]
-    source = _of_row(source)
-    name = f"<{type(source).__name__}>"
-    if isinstance(source, str) and is_data_url(source):
-        name = f"{source.strip()[:40]}… ({len(source)} characters)"
-    elif isinstance(source, str):
-        name = without_password(source)
-    elif isinstance(source, os.PathLike):
-        name = os.fsdecode(source)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        name = f"<bytes, {memoryview(source).nbytes} bytes>"
-    elif is_array(source):
-        name = array_name(source)
-    elif _is_image(source):
-        name = f"<PIL image {source.width}×{source.height}>"
-    elif hasattr(source, "read"):
-        path = getattr(source, "name", None)
-        name = f"<file {path}>" if isinstance(path, str) else "<file>"
+    _, name = _recognize(_in_row(source, "path", "bytes"))
     return name if name.isprintable() else printable(name, len(name))
 
 
-def _of_row(source: Any) -> Any:
-    """What a row of ``datasets`` holds: its bytes, else its path."""
-    if isinstance(source, dict) and (source.get("bytes") or source.get("path")):
-        return source.get("bytes") or source["path"]
-    return source
-
-
-def _read(source: Any, allow_private: bool, proxy: str | None, max_bytes: int) -> bytes:
-    """The bytes of a source that is a file in one form or another."""
-    if is_url(source):
-        from ..fetch import fetch
-
-        return fetch(source, allow_private=allow_private, proxy=proxy, max_bytes=max_bytes)
+def _recognize(source: Any) -> tuple[str, str]:
+    """The form of a source, and its name."""
     if is_data_url(source):
-        return _read_data_url(source, max_bytes)
+        return "data", f"{source.strip()[:40]}… ({len(source)} characters)"
+    if is_url(source):
+        return "url", without_password(source)
     if isinstance(source, str | os.PathLike):
-        return _read_path(Path(os.fsdecode(source)), max_bytes)
+        return "path", os.fsdecode(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        _check_length(memoryview(source).nbytes, max_bytes)
-        return bytes(source)
+        return "bytes", f"<bytes, {memoryview(source).nbytes} bytes>"
+    if isinstance(source, Image.Image):
+        return "image", f"<PIL image {source.width}×{source.height}>"
+    if hasattr(source, "dtype") and hasattr(source, "shape"):
+        kind = "tensor" if hasattr(source, "permute") else "array"
+        return "array", f"<{kind} {tuple(source.shape)} {str(source.dtype).removeprefix('torch.')}>"
     if hasattr(source, "read"):
-        return _read_stream(source, max_bytes)
-    raise ImageError("not an image; give a URL, path, bytes, open file, Pillow image, array or tensor")
+        path = getattr(source, "name", None)
+        return "file", f"<file {path}>" if isinstance(path, str) else "<file>"
+    return "unknown", f"<{type(source).__name__}>"
+
+
+def _in_row(source: Any, *keys: str) -> Any:
+    """What a row of ``datasets`` holds under the first of these keys that has a value."""
+    row = source if isinstance(source, dict) else {}
+    return next((row[key] for key in keys if row.get(key)), source)
+
+
+def _read(form: str, source: Any, max_bytes: int) -> bytes:
+    if form == "unknown":
+        raise ImageError("not an image; give a URL, path, bytes, open file, Pillow image, array or tensor")
+    if form == "path":
+        return _read_path(Path(os.fsdecode(source)), max_bytes)
+    if form == "data":
+        source = _decode_data_url(source, max_bytes)
+    return _read_stream(source if form == "file" else BytesIO(bytes(source)), max_bytes)
 
 
 def _read_path(path: Path, max_bytes: int) -> bytes:
@@ -150,8 +145,7 @@ def _read_path(path: Path, max_bytes: int) -> bytes:
     except FileNotFoundError as error:
         raise ImageError(f"no such file; check the path, relative ones start at {Path.cwd()}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"cannot be opened ({reason}); check the path and its permissions") from error
+        raise ImageError(f"cannot be opened ({reason(error)}); check the path and its permissions") from error
 
 
 def _check_length(length: int, max_bytes: int) -> None:
@@ -160,34 +154,24 @@ def _check_length(length: int, max_bytes: int) -> None:
 
 
 def _read_stream(file: Any, max_bytes: int) -> bytes:
-    parts, length = [], 0
-    while length <= max_bytes:
-        part = file.read(max_bytes + 1 - length)  # a raw stream may give less than it is asked for
+    data = bytearray()
+    while len(data) <= max_bytes and (part := file.read(max_bytes + 1 - len(data))):  # it may give less
         if isinstance(part, str):
             raise ImageError("opened as text; open it with mode 'rb'")
-        if not part:
-            break
-        parts.append(bytes(part))
-        length += len(part)
-    _check_length(length, max_bytes)
-    return b"".join(parts)
+        data += part
+    _check_length(len(data), max_bytes)
+    return bytes(data)
 
 
-def _read_data_url(url: str, max_bytes: int) -> bytes:
+def _decode_data_url(url: str, max_bytes: int) -> bytes:
     _check_length(len(url) * 3 // 4 - 200, max_bytes)
     header, comma, body = url.strip().partition(",")
     if not comma:
         raise ImageError("a data: URL without a comma; it must look like data:image/png;base64,…")
     data = unquote_to_bytes(body)
-    if header.lower().endswith(";base64"):
-        try:
-            data = base64.b64decode(b"".join(data.split()), validate=True)
-        except binascii.Error as error:
-            raise ImageError(f"its base64 is broken ({error}); copy the data: URL again") from error
-    _check_length(len(data), max_bytes)
-    return data
-
-
-def _is_image(source: object) -> bool:
-    pil = sys.modules.get("PIL.Image")
-    return pil is not None and isinstance(source, pil.Image)
+    if not header.lower().endswith(";base64"):
+        return data
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except ValueError as error:
+        raise ImageError(f"its base64 is broken ({error}); copy the data: URL again") from error
