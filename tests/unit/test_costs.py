@@ -115,6 +115,12 @@ def test_a_module_without_a_formula_is_named() -> None:
     assert structure.cost == describe(tiny()).cost
 
 
+def test_a_module_without_a_formula_that_is_called_twice_is_named_once() -> None:
+    model = tiny()
+    model.vit.layers[1].dropout = nn.PReLU()
+    assert describe(model, order="execution").not_counted == ("vit.layers.1.dropout",)
+
+
 def test_counting_leaves_the_modules_of_other_threads_alone() -> None:
     hooks: list[int] = []
 

@@ -70,6 +70,16 @@ def test_no_line_overflows_and_wide_is_as_compact_as_narrow(width: int, lang: An
             assert len(lines) <= len(found.to_text(80).splitlines())
 
 
+def test_a_table_has_as_many_columns_as_fit(base: ModelStructure) -> None:
+    def head(width: int) -> str:
+        return base.to_text(width).splitlines()[4]
+
+    widest = max(map(cell_len, base.to_text(300).splitlines()[5:7]))
+    assert head(widest) == head(300)
+    assert head(widest - 1) != head(300)
+    assert "GELUActivation" in base.to_text(widest - 1).splitlines()[26]
+
+
 def test_chinese_breaks_between_characters_but_not_before_punctuation() -> None:
     assert wrap("注意力，权重。", 6).plain.split("\n") == ["注意", "力，权", "重。"]
     assert wrap("a longword, 值", 8).plain.split("\n") == ["a", "longword", ", 值"]

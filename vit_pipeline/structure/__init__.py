@@ -87,7 +87,7 @@ def describe(
         params=rows[0].params_total,
         cost=rows[0].cost_total,
         rows=tuple(rows),
-        not_counted=tuple(row.path for row in every if row.cost is None),
+        not_counted=tuple(dict.fromkeys(row.path for row in every if row.cost is None)),
         steps=() if pixel_values is None else trace(network, every, pixel_values),
         source=source,
         kernel=getattr(config, "_attn_implementation", None) or "",
@@ -105,10 +105,7 @@ def compare(left: Any, right: Any, lang: Language = "en", **options: Any) -> Com
 
     Raises what ``describe`` raises.
     """
-    sides = [
-        side if isinstance(side, ModelStructure) else describe(side, lang, **options)
-        for side in (left, right)
-    ]
+    sides = [s if isinstance(s, ModelStructure) else describe(s, lang, **options) for s in (left, right)]
     return Comparison(*sides)
 
 
@@ -132,22 +129,18 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
         network = getattr(model, "model", None)
         name = name or str(getattr(getattr(model, "provenance", None), "name", ""))
     if not isinstance(network, nn.Module):
-        given = type(model).__name__
+        kind = type(model).__name__
         raise ArgumentError(
-            f"cannot describe a {given}; give a model, its name, folder or config, or a pipeline"
+            f"cannot describe a {kind}; give a model, its name, folder or config, or a pipeline"
         )
     pixels, source = None, ""
     if isinstance(image, torch.Tensor) and image.ndim == 4:
         pixels, source = image, "pixel_values"
         if len(image) != 1:
-            raise ArgumentError(
-                f"pixel values have the shape {tuple(image.shape)}; give one image, (1, 3, H, W)"
-            )
+            raise ArgumentError(f"pixel values are {tuple(image.shape)}; give one image, (1, 3, H, W)")
     elif image is not None:
         if not hasattr(model, "preprocess"):
-            raise ArgumentError(
-                "a bare model cannot read images; give pixel values (1, 3, H, W) or a ViTPipeline"
-            )
+            raise ArgumentError("a bare model cannot read images; give pixel values or a ViTPipeline")
         pixels, source = model.preprocess(model.read(image)), source_name(image)
     return name or type(network).__name__, network, pixels, source
 

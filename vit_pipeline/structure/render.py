@@ -49,9 +49,12 @@ class Sheet:
             key: max(cell_len(text) for text in (title, *(row[key] for row in self.rows))) + 1
             for key, title in self.titles.items()
         }
-        tree = 2 * max((row["depth"] for row in self.rows), default=0)
+        first = next(iter(sizes))
+        sizes[first] = max(
+            [sizes[first], *(cell_len(row[first]) + 2 * row["depth"] + 1 for row in self.rows)]
+        )
         for key in self.spare:
-            if tree + sum(sizes.values()) - 1 > width:
+            if sum(sizes.values()) - 1 > width:
                 del sizes[key]
         return list(sizes)
 
@@ -254,7 +257,7 @@ class ModelStructure(Shown):
             numbers = {"mean": (step.mean, ".4f"), "std": (step.std, ".4f"), "cls": (step.cls_norm, ".3f")}
             numbers |= {kernel: (step.difference_as_set, ".1e"), "eager": (step.difference, ".1e")}
             texts = {
-                key: "" if number is None else format(number, form) for key, (number, form) in numbers.items()
+                key: "" if value is None else format(value, form) for key, (value, form) in numbers.items()
             }
             marked = step.difference is not None
             rows.append(texts | {"step": step.name, "out": _dims(step.shape), "depth": 0, "marked": marked})

@@ -95,9 +95,8 @@ class Reader:
         # a container of a ViT's parts, by whatever name, but not any model that has a "classifier"
         known = role is not None or (not path and any(_role(child, key, False) for key, child in children))
         prefix = f"{path}." if path else ""
-        parts = [
-            part for key, child in children for part in self._module(child, prefix + key, depth + 1, known)
-        ]
+        made = [self._module(child, prefix + key, depth + 1, known) for key, child in children]
+        parts = [part for parts in made for part in parts]
         hidden = list(self._hidden(module, row, {part[0].role: part[0] for part in parts}))
         if self._by_call:
             parts.sort(key=self._begins)
@@ -107,9 +106,8 @@ class Reader:
             parts.insert(next(later, len(parts)) if other.role else 0, [other])
         below = [row for part in parts for row in part]
         own = FREE if any(other.role == "attention_core" for other in hidden) else row.cost or FREE
-        return [
-            [replace(row, cost=own, cost_total=sum((row.cost for row in below if row.cost), own)), *below]
-        ]
+        total = sum((row.cost for row in below if row.cost), own)
+        return [[replace(row, cost=own, cost_total=total), *below]]
 
     def _begins(self, rows: list[Row]) -> float:
         """When the first of them is called."""
@@ -131,11 +129,8 @@ class Reader:
             joined, split = of["query"].out_shape, None  # (1, N, A)
             if joined and self._heads:
                 split = (joined[0], self._heads, joined[1], joined[2] // self._heads)
-            # what the module itself computes is the second step
-            steps = {
-                "split_heads": Call(joined, split),
-                "attention_core": Call(split, joined, row.cost or FREE),
-            }
+            core = Call(split, joined, row.cost or FREE)  # what the module itself computes
+            steps = {"split_heads": Call(joined, split), "attention_core": core}
         elif row.role == "layer":
             steps = dict.fromkeys(("residual_attention", "residual_mlp"), Call(row.in_shape, row.in_shape))
         elif {"backbone", "classifier"} <= of.keys():

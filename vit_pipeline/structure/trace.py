@@ -75,8 +75,7 @@ def trace(model: nn.Module, rows: Sequence[Row], pixels: Tensor) -> tuple[Step, 
             inside = (f"{path}.", f"{path}[") if path else ""
             found = {row.role: row for row in reversed(rows) if row.path and row.path.startswith(inside)}
             at = {
-                role: row if row.kind == "step" else attrgetter(row.path)(model)
-                for role, row in found.items()
+                key: row if row.kind == "step" else attrgetter(row.path)(model) for key, row in found.items()
             }
             results = compute(at, x)
             steps += [_step(found[role], result, models) for role, result in results.items()]
@@ -95,7 +94,7 @@ def _returned(model: nn.Module, rows: Sequence[Row], pixels: Tensor) -> Tensors:
 
         def keep(_: nn.Module, args: object, output: object, path: str = path) -> None:
             if (tensor := first_tensor(output)) is not None:
-                outputs.setdefault(steps[path], tensor)
+                outputs[steps[path]] = tensor
 
         if path in steps:
             module.register_forward_hook(keep)
