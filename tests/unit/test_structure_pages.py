@@ -77,7 +77,7 @@ def test_a_table_has_as_many_columns_as_fit(base: ModelStructure) -> None:
     widest = max(map(cell_len, base.to_text(300).splitlines()[5:7]))
     assert head(widest) == head(300)
     assert head(widest - 1) != head(300)
-    assert "GELUActivation" in base.to_text(widest - 1).splitlines()[26]
+    assert any("GELUActivation  " in line for line in base.to_text(widest - 1).splitlines())
 
 
 def test_chinese_breaks_between_characters_but_not_before_punctuation() -> None:

@@ -37,22 +37,17 @@ class Sheet:
     """A table of texts."""
 
     titles: dict[str, str]  #: of the columns, by key
-    rows: list[
-        dict[str, Any]
-    ]  #: texts by column; "depth" in the tree of the first column; "marked" on the page
+    rows: list[dict[str, Any]]  #: texts by column; "depth" in a tree; "marked": stands out on the page
     right: tuple[str, ...] = ()  #: columns that are aligned to the right
     spare: tuple[str, ...] = ()  #: columns that a narrow text goes without, the first one first
 
     def fit(self, width: int) -> list[str]:
         """The columns for a text of this width."""
-        sizes = {
-            key: max(cell_len(text) for text in (title, *(row[key] for row in self.rows))) + 1
-            for key, title in self.titles.items()
-        }
-        first = next(iter(sizes))
-        sizes[first] = max(
-            [sizes[first], *(cell_len(row[first]) + 2 * row["depth"] + 1 for row in self.rows)]
-        )
+        sizes = {key: cell_len(title) + 1 for key, title in self.titles.items()}
+        for row in self.rows:
+            for place, key in enumerate(sizes):
+                indent = 0 if place else 2 * row["depth"]
+                sizes[key] = max(sizes[key], indent + cell_len(row[key]) + 1)
         for key in self.spare:
             if sum(sizes.values()) - 1 > width:
                 del sizes[key]
