@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .pipeline import ViTPipeline as ViTPipeline
     from .pipeline import predict as predict
     from .structure import ModelStructure as ModelStructure
+    from .structure import compare as compare
     from .structure import describe as describe
-    from .structure.compare import compare as compare
 
 __version__ = "0.1.0"
 
@@ -28,8 +28,7 @@ _LATER = {
     "batch": ["classify"],
     "features": ["similar"],
     "pipeline": ["LabelScore", "Prediction", "ViTPipeline", "predict"],
-    "structure": ["ModelStructure", "describe"],
-    "structure.compare": ["compare"],
+    "structure": ["ModelStructure", "compare", "describe"],
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}
 __all__ = [*errors.__all__, *_MODULES]

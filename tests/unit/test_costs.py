@@ -85,7 +85,7 @@ def test_rectangular_images_and_other_patches() -> None:
     ],
 )
 def test_modules_one_by_one(module: nn.Module, shape: tuple[int, ...], cost: Cost) -> None:
-    assert [call.cost for call in measure(module, shape)] == [cost]
+    assert [call.cost for call in measure(module, shape)[""]] == [cost]
 
 
 def test_attention_is_what_the_modules_around_it_do_not_count() -> None:
@@ -97,12 +97,28 @@ def test_attention_is_what_the_modules_around_it_do_not_count() -> None:
     assert rows["attention"].cost == Cost()
 
 
+def test_attention_that_stays_fused_is_counted() -> None:
+    class Fused(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    (call,) = measure(Fused(), (1, 2, 5, 8))[""]
+    assert (call.cost.macs, call.cost.macs_timm) == (2 * 2 * 5 * 5 * 8, 0)
+    assert call.out_shape == (1, 2, 5, 8)
+
+
 def test_a_module_without_a_formula_is_named() -> None:
     model = tiny()
     model.vit.layers[1].mlp.activation_fn = nn.PReLU()
     structure = describe(model)
     assert structure.not_counted == ("vit.layers.1.mlp.activation_fn",)
     assert structure.cost == describe(tiny()).cost
+
+
+def test_a_module_without_a_formula_that_is_called_twice_is_named_once() -> None:
+    model = tiny()
+    model.vit.layers[1].dropout = nn.PReLU()
+    assert describe(model, order="execution").not_counted == ("vit.layers.1.dropout",)
 
 
 def test_counting_leaves_the_modules_of_other_threads_alone() -> None:
@@ -113,7 +129,7 @@ def test_counting_leaves_the_modules_of_other_threads_alone() -> None:
             hooks.append(len(torch.nn.modules.module._global_forward_pre_hooks))
             return super().forward(x)
 
-    assert len(measure(Spy(3, 5), (1, 3))) == 1
+    assert len(measure(Spy(3, 5), (1, 3))[""]) == 1
     assert hooks == [0]
 
 

@@ -71,8 +71,8 @@ def test_the_public_names() -> None:
         "ViTPipeline",
         "predict",
         "ModelStructure",
-        "describe",
         "compare",
+        "describe",
     ]
     for name in vit_pipeline.__all__:
         assert getattr(vit_pipeline, name).__doc__, name

@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure.compare import Comparison, compare
+from vit_pipeline.structure import Comparison, ModelStructure, compare, describe
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "structure"

@@ -107,7 +107,9 @@ def test_execution_order_of_a_layer_reads_as_in_the_paper() -> None:
 def test_a_module_that_is_never_called_comes_last() -> None:
     model = tiny()
     model.vit.embeddings.add_module("unused", nn.Linear(2, 2))
-    rows = describe(model, order="execution").rows
+    structure = describe(model, order="execution")
+    rows = structure.rows
+    assert structure.not_counted == ()
     inside = [row.label for row in rows if row.path.startswith("vit.embeddings.") and row.depth == 3]
     assert inside[-1] == "unused"
     unused = next(row for row in rows if row.label == "unused")

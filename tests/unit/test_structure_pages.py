@@ -18,8 +18,7 @@ from torch import nn
 from vit_trees import tiny
 
 from vit_pipeline.names import DATA_FOLDER
-from vit_pipeline.structure import ModelStructure, describe
-from vit_pipeline.structure.compare import compare
+from vit_pipeline.structure import ModelStructure, compare, describe
 from vit_pipeline.structure.render import wrap
 
 
@@ -69,6 +68,16 @@ def test_no_line_overflows_and_wide_is_as_compact_as_narrow(width: int, lang: An
         assert not any(line[:1] in "，。；：、）”！？" for line in lines if line)
         if width >= 80:
             assert len(lines) <= len(found.to_text(80).splitlines())
+
+
+def test_a_table_has_as_many_columns_as_fit(base: ModelStructure) -> None:
+    def head(width: int) -> str:
+        return base.to_text(width).splitlines()[4]
+
+    widest = max(map(cell_len, base.to_text(300).splitlines()[5:7]))
+    assert head(widest) == head(300)
+    assert head(widest - 1) != head(300)
+    assert any("GELUActivation  " in line for line in base.to_text(widest - 1).splitlines())
 
 
 def test_chinese_breaks_between_characters_but_not_before_punctuation() -> None:
@@ -187,8 +196,8 @@ def test_comparison_shows_both_and_what_differs() -> None:
         "intermediate_size": (3072, 1536),
         "layer_norm_eps": (1e-12, 1e-6),
     }
-    assert all(row.left and row.right for row in comparison.rows)
     text = str(comparison)
+    assert "–" not in text.replace("0–11", "")  # no row is missing
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "85,798,656" in text
     assert "21,665,664" in text
@@ -197,22 +206,36 @@ def test_comparison_shows_both_and_what_differs() -> None:
 
 
 def test_comparison_of_a_model_with_itself_has_no_difference() -> None:
-    comparison = compare("demo", "demo")
-    assert not any(row.differs for row in comparison.rows)
-    assert "≠" not in str(comparison)
+    comparison = compare("demo", describe("demo"))
+    assert comparison.settings == {}
+    for text in (str(comparison), comparison.to_html(), comparison.to_markdown()):
+        assert "≠" not in text
+        assert "setting" not in text
+
+
+def test_comparison_marks_only_what_differs() -> None:
+    deeper = tiny(4)
+    deeper.vit.layernorm.weight = None
+    lines = [line for line in str(compare(tiny(2), deeper)).splitlines() if line.endswith("≠")]
+    assert [line.lstrip("│├└ ").split()[0] for line in lines] == ["vit", "layers.0–1", "layernorm"]
 
 
 def test_comparison_shows_what_only_one_has() -> None:
     changed = tiny(4)
     changed.vit.layers[2].dropout.p = 0.5
     changed.vit.add_module("extra", nn.Linear(2, 2))
-    comparison = compare(tiny(2), changed, lang="zh")
-    alone = [row for row in comparison.rows if row.left is None or row.right is None]
-    assert any(row.right and row.right.path == "vit.extra" for row in alone)
-    layer = sum(parameter.numel() for parameter in changed.vit.layers[0].parameters())
-    only = [row.right for row in alone if row.right and row.right.role == "layer"]
-    assert {row.params_total for row in only} == {layer}
-    assert all(row.differs for row in alone)
+    lines = str(compare(tiny(2), changed, lang="zh")).splitlines()
+    alone = [line for line in lines if " –" in line and "·" not in line.partition(" – ")[0]]
+    assert all(line.endswith("≠") for line in alone)
+    layer = f"{sum(parameter.numel() for parameter in changed.vit.layers[0].parameters()):,}"
+    assert [line.lstrip("│├└ ").split()[0] for line in alone if layer in line] == ["layers.2", "layers.3"]
+    (extra,) = [line for line in alone if "extra" in line]
+    assert "Σ" not in extra
+    assert " 6 " in extra
+    swapped = str(compare(changed, tiny(2), lang="zh"))
+    assert sum(line.endswith("≠") for line in swapped.splitlines()) == sum(
+        line.endswith("≠") for line in lines
+    )
 
 
 # The files that ship

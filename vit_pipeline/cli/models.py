@@ -113,8 +113,8 @@ def structure(
     """
     from rich.console import Console
 
+    from ..structure import compare as describe_both
     from ..structure import describe
-    from ..structure.compare import compare as describe_both
     from ..structure.rows import WORDS
 
     settings: dict[str, Any] = {"all_layers": all_layers, "depth": depth, "order": order}

@@ -31,16 +31,10 @@ class Role:
 
     key: str
     classes: frozenset[str]
-    live: str | None  #: path in transformers ≥ 5.9; None where it has no such module
+    paths: tuple[str, ...]  #: where it is found, in any version of transformers
     old: tuple[str, ...]  #: path or paths in transformers ≤ 5.8, which checkpoint files still use
     equation: str  #: number in Dosovitskiy et al. 2021; empty where it has none
     part: str  #: of the model: "embed", "attend", "mlp", "classify" or none
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Where this role is found (not where the two modules were that it replaced)."""
-        own = () if self.live and len(self.old) > 1 else self.old
-        return tuple(dict.fromkeys(path for path in (self.live, *own) if path))
 
 
 def _roles() -> dict[str, Role]:
@@ -48,11 +42,11 @@ def _roles() -> dict[str, Role]:
     roles = {}
     for key, entry in table["role"].items():
         classes = " ".join(table["classes"].get(name, name) for name in entry.get("classes", "").split())
-        live = entry.get("path")
-        old = [re.sub("^#", "encoder.layer.#", path) for path in entry.get("old", [live] if live else [])]
-        live = re.sub("^#", "layers.#", live) if live else None
+        live = [entry["path"]] if "path" in entry else []
+        old = entry.get("old", live)
+        paths = live if live and len(old) > 1 else dict.fromkeys([*live, *old])  # it replaced two modules
         equation, part = entry.get("equation", ""), entry.get("part", "")
-        roles[key] = Role(key, frozenset(classes.split()), live, tuple(old), equation, part)
+        roles[key] = Role(key, frozenset(classes.split()), tuple(paths), tuple(old), equation, part)
     return roles
 
 

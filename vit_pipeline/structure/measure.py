@@ -14,9 +14,11 @@ Biases, additions, softmax, GELU count as nothing in both. Leaves out: what the 
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,19 +52,36 @@ FREE = Cost()
 class Call:
     """One call of one module."""
 
-    path: str
-    place: int = 0  #: in the order in which calls begin
     in_shape: Shape | None = None
     out_shape: Shape | None = None
     cost: Cost = FREE  #: its own, without that of the calls that it makes
+    place: float = math.inf  #: in the order in which calls begin
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds the cost of each operation to the innermost call that runs."""
+    """Records the calls of each module, and adds the cost of each operation to the innermost running call.
 
-    def __init__(self) -> None:
+    Unlike torch's FlopCounterMode it sets no hooks outside the model, and counts activations and LayerNorm.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.running = [Call("")]
+        self.calls: dict[str, list[Call]] = {}
+        self._running = [Call()]
+        self._begun = 0
+        for path, module in model.named_modules():
+            module._forward_hooks.clear()  # those of others
+            module._forward_pre_hooks.clear()
+            module.register_forward_pre_hook(partial(self._begin, path), with_kwargs=True)
+            module.register_forward_hook(self._end)
+
+    def _begin(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._running.append(Call(_shape((args, kwargs)), place=self._begun))
+        self.calls.setdefault(path, []).append(self._running[-1])
+        self._begun += 1
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._running.pop().out_shape = _shape(output)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
@@ -71,46 +90,30 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             macs = flop_registry[operation](*args, **(kwargs or {}), out_val=out) // 2
             written = first_tensor(out).numel()  # type: ignore[union-attr]
             timm = (macs, written) if operation in _MAPS else (0, 0)
-            self.running[-1].cost += Cost(macs, timm[0], written, timm[1])
+            self._running[-1].cost += Cost(macs, timm[0], written, timm[1])
         elif operation is _aten.native_layer_norm:
-            self.running[-1].cost += Cost(macs_timm=args[0].numel() * (4 if args[2] is None else 5))
+            self._running[-1].cost += Cost(macs_timm=args[0].numel() * (4 if args[2] is None else 5))
         return out
 
 
-def measure(model: nn.Module, input_shape: Shape) -> list[Call]:
-    """The calls in a forward pass of one input of this shape, the model's own first, in the order in which
-    they begin. Empty where the model has no forward pass for it, or none that can be run without numbers.
+def measure(model: nn.Module, input_shape: Shape) -> dict[str, list[Call]]:
+    """Each module's path → its calls in a forward pass of one input of this shape.
+
+    Empty where the model cannot take this input, or cannot run without numbers.
     """
-    calls: list[Call] = []
-    counter = _Counter()
-
-    def watch(path: str, module: nn.Module) -> None:
-        def before(_: nn.Module, args: Any, kwargs: Any) -> None:
-            calls.append(Call(path, len(calls), _shape((args, kwargs))))
-            counter.running.append(calls[-1])
-
-        def after(_: nn.Module, args: Any, output: Any) -> None:
-            counter.running.pop().out_shape = _shape(output)
-
-        module._forward_hooks.clear()  # those of others
-        module._forward_pre_hooks.clear()
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        module.register_forward_hook(after)
-
     try:
         skeleton = twin(model, "eager").to("meta")  # the fused kernels have no counts for all devices
-        for path, module in skeleton.named_modules():
-            watch(path, module)
+        counter = _Counter(skeleton)
         with torch.no_grad(), counter:
             skeleton(torch.empty(input_shape, device="meta"))
     except Exception:  # any model may be given: one that cannot be copied, or rejects this input
-        return []
-    return calls
+        return {}
+    return counter.calls
 
 
 def twin(model: nn.Module, attention: str | None = None) -> nn.Module:
-    """A second model, in eval mode, that shares the first one's tensors. What is done to it is not done to
-    the first: no hook or mode has to be put back, whatever happens.
+    """A second model, in eval mode, that shares the first one's tensors. Hooks, modes and settings of the
+    copy are its own, so nothing has to be restored afterwards.
 
     ``attention``: how it shall compute attention, such as ``"eager"``; None: as the model does.
     """

@@ -1,4 +1,4 @@
-"""A model's structure as text (rich), and as Markdown and a page (jinja2).
+"""What ``describe`` and ``compare`` return, as text (rich), and as Markdown and a page (jinja2).
 
 The page has neither script nor network; names that come from a model or its config stay text everywhere.
 Leaves out: what the rows say (``rows``), the looks (``*.md.j2``, ``*.html.j2``, ``style.css``).
@@ -7,62 +7,62 @@ Leaves out: what the rows say (``rows``), the looks (``*.md.j2``, ``*.html.j2``,
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import printable
+from ..roles import ROLES
+from .measure import Cost
 from .rows import WORDS, Row
-
-if TYPE_CHECKING:
-    from . import ModelStructure
+from .trace import Step
 
 # a Chinese character with the punctuation that must not begin a line, a word with the space after it
 _PIECES = re.compile(r"[⺀-￯][，。；：、）”！？]*\s*|[^\s⺀-￯]+\s*|\s+")
-_MARKUP = re.compile(r"([|<>&\[\]*_`\\])")
 
 
 @dataclass(frozen=True)
 class Sheet:
     """A table of texts."""
 
-    heads: list[str]
-    rows: list[list[str]]
-    right: tuple[int, ...] = ()  #: columns that are aligned to the right
-    spare: tuple[int, ...] = ()  #: columns that a narrow text goes without, the first one first
-    depths: tuple[int, ...] = ()  #: of a tree in the first column; none: no tree
-    marked: tuple[bool, ...] = ()  #: rows that stand out on the page
+    titles: dict[str, str]  #: of the columns, by key
+    rows: list[dict[str, Any]]  #: texts by column; "depth" in a tree; "marked": stands out on the page
+    right: tuple[str, ...] = ()  #: columns that are aligned to the right
+    spare: tuple[str, ...] = ()  #: columns that a narrow text goes without, the first one first
 
-    def fit(self, width: int) -> list[int]:
+    def fit(self, width: int) -> list[str]:
         """The columns for a text of this width."""
-        sizes = [max(map(cell_len, cells)) + 1 for cells in zip(self.heads, *self.rows, strict=True)]
-        sizes[0] += 2 * max(self.depths, default=0)
-        left = list(range(len(sizes)))
-        for place in self.spare:
-            if sum(sizes[column] for column in left) - 1 > width:
-                left.remove(place)
-        return left
+        sizes = {key: cell_len(title) + 1 for key, title in self.titles.items()}
+        for row in self.rows:
+            for place, key in enumerate(sizes):
+                indent = 0 if place else 2 * row["depth"]
+                sizes[key] = max(sizes[key], indent + cell_len(row[key]) + 1)
+        for key in self.spare:
+            if sum(sizes.values()) - 1 > width:
+                del sizes[key]
+        return list(sizes)
 
     def to_rich(self, width: int) -> Table:
         """Without a box, as compact as it can be, in as many columns as fit."""
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-        left = self.fit(width)
-        for place in left:
-            justify: Any = "right" if place in self.right else "left"
-            table.add_column(Text(self.heads[place]), justify=justify, overflow="fold")
-        guides = _guides(self.depths) if self.depths else [""] * len(self.rows)
+        table, keys = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0), self.fit(width)
+        for key in keys:
+            justify: Any = "right" if key in self.right else "left"
+            table.add_column(Text(self.titles[key]), justify=justify, overflow="fold")
+        guides = _guides([row["depth"] for row in self.rows])
         for guide, row in zip(guides, self.rows, strict=True):
-            cells = [Text(printable(row[place])) for place in left]
-            table.add_row(Text.assemble((guide, "dim"), cells[0]), *cells[1:])
+            first, *others = (Text(printable(row[key])) for key in keys)
+            table.add_row(Text.assemble((guide, "dim"), first), *others)
         return table
 
 
@@ -88,37 +88,6 @@ def wrap(text: str, width: int) -> Text:
     return Text("\n".join(line.rstrip() for line in lines))
 
 
-class Shown:
-    """What prints as text, and has a Markdown page, an HTML page and a view in notebooks."""
-
-    _template: ClassVar[str]
-
-    def _view(self) -> dict[str, Any]:
-        """The values for its templates."""
-        raise NotImplementedError
-
-    def to_text(self, width: int = 100) -> str:
-        """In ``width`` columns, without colour: the wider, the more columns the table has."""
-        file = io.StringIO()
-        Console(file=file, width=width, color_system=None, legacy_windows=False).print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-
-    def to_markdown(self) -> str:
-        """With every column, for a page in Markdown."""
-        return _templates(escape_markdown).get_template(f"{self._template}.md.j2").render(self._view())
-
-    def to_html(self, *, fragment: bool = False) -> str:
-        """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
-        template = _templates(None).get_template(f"{self._template}.html.j2")
-        return template.render(self._view(), fragment=fragment)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return self.to_html(fragment=True)
-
-
 @cache
 def _templates(escape: Callable[[Any], str] | None) -> Environment:
     """Of this folder, where every value is escaped: as HTML, or by the function given."""
@@ -133,12 +102,242 @@ def _templates(escape: Callable[[Any], str] | None) -> Environment:
     )
 
 
-def escape_markdown(text: Any) -> str:
+def _escape_markdown(text: Any) -> str:
     """Text that means nothing to Markdown or HTML, on one line."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[1])};", " ".join(str(text).split()))
+    return re.sub(r"[|<>&\[\]*_`\\]", lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
 
 
-def human(number: float, digits: int = 1) -> str:
+class Shown:
+    """What prints as text, and has a Markdown page, an HTML page and a view in notebooks."""
+
+    _template: ClassVar[str]
+
+    def _text(self, width: int) -> Iterator[str | Sheet]:
+        """Its lines and tables, for a text of this width."""
+        raise NotImplementedError
+
+    def _view(self) -> dict[str, Any]:
+        """The values for its templates."""
+        raise NotImplementedError
+
+    def to_text(self, width: int = 100) -> str:
+        """In ``width`` columns, without colour: the wider, the more columns the table has."""
+        file = io.StringIO()
+        Console(file=file, width=width, color_system=None, legacy_windows=False).print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    def to_markdown(self) -> str:
+        """With every column, for a page in Markdown."""
+        return _templates(_escape_markdown).get_template(f"{self._template}.md.j2").render(self._view())
+
+    def to_html(self, *, fragment: bool = False) -> str:
+        """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
+        template = _templates(None).get_template(f"{self._template}.html.j2")
+        return template.render(self._view(), fragment=fragment)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return self.to_html(fragment=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = options.max_width
+        for block in self._text(width):
+            yield block.to_rich(width) if isinstance(block, Sheet) else wrap(block, width)
+
+
+@dataclass(frozen=True)
+class ModelStructure(Shown):
+    """A model's structure. ``print`` it, or take ``to_dict()``, ``to_markdown()``, ``to_html()``."""
+
+    _template = "structure"
+
+    name: str
+    class_name: str
+    lang: str
+    order: str
+    library: str  #: the installed transformers, whose tree this is
+    settings: dict[str, Any]
+    input_shape: tuple[int, ...] | None
+    output_shape: tuple[int, ...] | None
+    params: int
+    cost: Cost
+    rows: tuple[Row, ...]
+    not_counted: tuple[str, ...] = ()  #: modules with weights whose cost is not known
+    steps: tuple[Step, ...] = field(default=(), repr=False)  #: the trace of an image, if one was given
+    source: str = ""  #: the image's name
+    kernel: str = ""  #: how the model is set to compute attention, for a trace
+
+    @property
+    def weight_bytes(self) -> dict[str, int]:
+        """Memory of the weights in bytes, by dtype."""
+        bytes_per_value = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+        return {dtype: self.params * size for dtype, size in bytes_per_value.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
+        entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return entry | {"weight_bytes": self.weight_bytes}
+
+    @property
+    def _title(self) -> str:
+        """What follows the name: class, version, shapes."""
+        parts = [self.class_name] if self.class_name != self.name else []
+        parts += [self.library, f"{_dims(self.input_shape)} → {_dims(self.output_shape)}"]
+        return " · ".join(parts + [WORDS[self.lang]["execution"]] * (self.order == "execution"))
+
+    @property
+    def _facts(self) -> list[tuple[str, str, str]]:
+        """What, how much, and a note: parameters and memory, and the cost in both conventions."""
+        words = WORDS[self.lang]
+        values = {key: _human(number, 2) for key, number in vars(self.cost).items()}
+        values |= {dtype: f"{_human(size)}B" for dtype, size in self.weight_bytes.items()}
+        amounts = f"{self.params:,}", _human(self.cost.macs, 3), _human(self.cost.macs_timm, 3)
+        keys = ("params", "macs", "macs_timm")
+        notes = [words[f"{key}_note"].format_map(values) for key in keys]
+        return [(words[key], amount, note) for key, amount, note in zip(keys, amounts, notes, strict=True)]
+
+    @property
+    def _headline(self) -> list[str]:
+        facts = [WORDS[self.lang]["fact"].format(*fact) for fact in self._facts]
+        return [f"{self.name} · {self._title}", *facts]
+
+    def _table(self) -> Sheet:
+        rows: list[dict[str, Any]] = []
+        above: list[int] = []  # not shown: the model itself, which the headline is about, and lists of layers
+        for row, following in zip(self.rows, [*self.rows[1:], self.rows[0]], strict=True):
+            above = [depth for depth in above if depth < row.depth]
+            if following.depth > row.depth and (row.class_name == "ModuleList" or not row.depth):
+                above.append(row.depth)
+            else:
+                rows.append(_cells(row, self.lang) | {"depth": row.depth - len(above)})
+        keys = ("module", "class", "older", "in", "out", "params", "macs", "role")
+        titles = {key: WORDS[self.lang][key] for key in keys}
+        spare = ("older", "class", "in", "macs", "out", "params")
+        return Sheet(titles, rows, right=("in", "params", "macs"), spare=spare)
+
+    def _text(self, width: int) -> Iterator[str | Sheet]:
+        """Headline, table, what columns that do not fit would say; below them the trace, if there is one."""
+        words, table = WORDS[self.lang], self._table()
+        yield from self._headline
+        yield table
+        left = table.fit(width)
+        classes, older = [], []
+        for row in self.rows[1:]:
+            said = row.layers or row.label.replace("_", "") in row.class_name.lower()  # by its name
+            if "class" not in left and row.kind == "module" and row.class_name != "ModuleList" and not said:
+                classes.append((row.label, row.class_name))
+            if "older" not in left:
+                older.append((row.label, _cells(row, self.lang)["older"]))
+        yield words["sum"] + _legend(words["classes"], classes)
+        if legend := _legend(words["names"], older):
+            yield legend
+        if self.not_counted:
+            yield words["not_counted"] + " · ".join(self.not_counted)
+        if self.steps:
+            yield from ("", words["trace"].format(self.source), self._trace(), words["trace_legend"])
+
+    def _trace(self) -> Sheet:
+        """The trace of an image: of equal layers that are folded only the first step by step."""
+        titles = {key: WORDS[self.lang][key] for key in ("step", "out", "mean", "std", "cls")}
+        kernel = self.kernel or "model()"
+        titles |= {"eager": "Δ eager", kernel: f"Δ {kernel}"}
+        folded = [row.layers for row in self.rows if row.layers and row.role == "layer"]
+        brief = {index for first, last in folded for index in range(first + 1, last + 1)}
+        rows = []
+        for step in self.steps:
+            if step.layer in brief and step.role != "residual_mlp":
+                continue
+            numbers = {"mean": (step.mean, ".4f"), "std": (step.std, ".4f"), "cls": (step.cls_norm, ".3f")}
+            numbers |= {kernel: (step.difference_as_set, ".1e"), "eager": (step.difference, ".1e")}
+            texts = {
+                key: "" if value is None else format(value, form) for key, (value, form) in numbers.items()
+            }
+            marked = step.difference is not None
+            rows.append(texts | {"step": step.name, "out": _dims(step.shape), "depth": 0, "marked": marked})
+        return Sheet(titles, rows, right=tuple(titles)[2:], spare=("mean", "std", "cls"))
+
+    def _view(self) -> dict[str, Any]:
+        def share(part: int, total: int) -> str:  # in percent of the model
+            return f"{100 * part / total:.1f}" if part else ""
+
+        def shares(row: Row) -> dict[str, str]:
+            params, macs = row.repeat * row.params_total, row.repeat * row.cost_total.macs
+            return {"params": share(params, self.params), "macs": share(macs, self.cost.macs)}
+
+        return vars(self) | {
+            "words": WORDS[self.lang],
+            "title": self._title,
+            "facts": self._facts,
+            "headline": self._headline,
+            "lines": [(row, _cells(row, self.lang), shares(row)) for row in self.rows],
+            "trace": self._trace() if self.steps else None,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison(Shown):
+    """Two structures side by side. Print it; ``to_dict()``, ``to_markdown()``, ``to_html()``."""
+
+    _template = "compare"
+
+    left: ModelStructure
+    right: ModelStructure
+
+    @property
+    def settings(self) -> dict[str, tuple[Any, Any]]:
+        """The settings in which the two configs differ: name → (left, right)."""
+        names = dict.fromkeys([*self.left.settings, *self.right.settings])
+        pairs = {name: (self.left.settings.get(name), self.right.settings.get(name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both structures and the settings that differ, ready for JSON."""
+        settings = {name: list(pair) for name, pair in self.settings.items()}
+        return {"left": self.left.to_dict(), "right": self.right.to_dict(), "settings": settings}
+
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
+        """The rows of both tables in their order; None where a table lacks the row."""
+        ours, theirs = self.left._table().rows, self.right._table().rows
+        a_keys, b_keys = ([row["key"] for row in rows] for rows in (ours, theirs))
+        for kind, a, a_end, b, b_end in SequenceMatcher(None, a_keys, b_keys, autojunk=False).get_opcodes():
+            if kind == "equal":
+                yield from zip(ours[a:a_end], theirs[b:b_end], strict=True)
+            else:
+                yield from ((row, None) for row in ours[a:a_end])
+                yield from ((None, row) for row in theirs[b:b_end])
+
+    def _view(self) -> dict[str, Any]:
+        words, columns, rows = WORDS[self.left.lang], ("out", "params", "macs"), []
+        for pair in self._pairs():
+            cells = {"module": " | ".join(dict.fromkeys(side["module"] for side in pair if side))}
+            for mark, side in zip("AB", pair, strict=True):
+                cells |= {f"{mark} {key}": side[key] if side else "–" for key in columns}
+            cells["differs"] = "" if pair[0] == pair[1] else "≠"
+            rows.append(cells | {"depth": (pair[0] or pair[1])["depth"]})
+        titles = {f"{mark} {key}": f"{mark} {words[key]}" for mark in "AB" for key in columns}
+        titles = {"module": words["module"]} | titles | {"differs": ""}
+        right = ("A params", "A macs", "B params", "B macs")
+        sheets = [Sheet(titles, rows, right, spare=("B out", "A out", "B macs", "A macs"))]
+        settings = [{"name": k, "A": str(a), "B": str(b), "depth": 0} for k, (a, b) in self.settings.items()]
+        if settings:
+            sheets.insert(0, Sheet({"name": words["setting"], "A": "A", "B": "B"}, settings))
+        return {
+            "lang": self.left.lang,
+            "name": f"{self.left.name} · {self.right.name}",
+            "heads": [("A", self.left._headline), ("B", self.right._headline)],
+            "sheets": sheets,
+        }
+
+    def _text(self, width: int) -> Iterator[str | Sheet]:
+        view = self._view()
+        yield from (f"{mark} {line}" for mark, lines in view["heads"] for line in lines)
+        for sheet in view["sheets"]:
+            yield from ("", sheet)
+
+
+def _human(number: float, digits: int = 1) -> str:
     """``17.6 G``: with a prefix, and as many digits after the point as asked for; 0 as a dot."""
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= scale:
@@ -146,140 +345,39 @@ def human(number: float, digits: int = 1) -> str:
     return str(number) if number else "·"
 
 
-def dims(shape: Sequence[int] | None) -> str:
+def _dims(shape: Sequence[int] | None) -> str:
     """``3×224×224``, without the batch of one; ``?`` where it is not known."""
     return "×".join(map(str, shape[1:])) if shape else "?"
 
 
-def title(structure: ModelStructure) -> str:
-    """What follows the name: class, version, shapes."""
-    parts = [structure.class_name] if structure.class_name != structure.name else []
-    parts += [structure.library, f"{dims(structure.input_shape)} → {dims(structure.output_shape)}"]
-    parts += [WORDS[structure.lang]["execution"]] if structure.order == "execution" else []
-    return " · ".join(parts)
-
-
-def facts(structure: ModelStructure) -> list[tuple[str, str, str]]:
-    """What, how much, and a note: parameters and memory, and the cost in both conventions."""
-    words, cost = WORDS[structure.lang], structure.cost
-    size = {dtype: f"{human(size)}B" for dtype, size in structure.weight_bytes.items()}
-    memory = f"float32 {size['float32']} · bfloat16/float16 {size['float16']} · int8 {size['int8']}"
-    counted = words["counted"].format(human(cost.activations, 2))
-    as_timm = words["timm"].format(human(cost.activations_timm, 2))
-    return [
-        (words["params"], f"{structure.params:,}", words["weights"].format(memory)),
-        (words["macs"], human(cost.macs, 3), counted),
-        (words["macs"], human(cost.macs_timm, 3), as_timm),
-    ]
-
-
-def headline(structure: ModelStructure) -> list[str]:
-    """Name and title, and the facts, as lines."""
-    line = WORDS[structure.lang]["fact"]
-    return [f"{structure.name} · {title(structure)}", *(line.format(*fact) for fact in facts(structure))]
-
-
-def visible(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
-    """Rows with their depth, where a list and its items share a line."""
-    lists: list[int] = []
-    for row in rows:
-        lists = [depth for depth in lists if depth < row.depth]
-        if row.class_name == "ModuleList" and row.opens and row.depth:
-            lists.append(row.depth)
-        else:
-            yield row, row.depth - len(lists)
-
-
-def cells(row: Row) -> dict[str, str]:
+def _cells(row: Row, lang: str) -> dict[str, Any]:
     """What each column says of a row; numbers are with those of the rows below."""
     # older names: without what all paths in a layer have in front, and only where they differ
     paths = (row.path, *row.tutorial_paths)
     here, *older = [re.sub(r"^.*\blayers?\.\d+\.|^vit\.", "", path) for path in paths]
     total = f"{row.params_total:,}" if row.params_total else "·"
+    into, out = _dims(row.in_shape), _dims(row.out_shape)
+    again = WORDS[lang]["call"].format(*row.call) + " · " if row.call and row.call[0] > 1 else ""
     return {
         "module": row.name,
         "class": row.class_name,
         "older": "" if older == [here] or row.role == "layer" else " + ".join(older),
-        "in": f"{dims(row.in_shape)} →" if row.in_shape else "",
-        "out": dims(row.out_shape) if row.out_shape else "",
-        "shape": f"{dims(row.in_shape)} → {dims(row.out_shape)}" if row.in_shape or row.out_shape else "",
+        "in": f"{into} →" if row.in_shape else "",
+        "out": out,
+        "shape": f"{into} → {out}" if row.in_shape or row.out_shape else "",
         "params": total if row.params_total == row.params else f"Σ {total}",
-        "macs": human(row.cost_total.macs) if row.cost is not None else "?",
-        "role": row.brief,
+        "macs": _human(row.cost_total.macs) if row.cost is not None else "?",
+        "role": again + row.brief,
+        "part": ROLES[row.role].part if row.role else "",
+        "key": re.sub(r"\d+–\d+", "#", row.shown_path),  # the same for the same part of another model
     }
 
 
-def structure_sheet(structure: ModelStructure) -> Sheet:
-    """The table as a text has it, without the model itself, for which the headline stands."""
-    words = WORDS[structure.lang]
-    lines = list(visible(structure.rows))
-    lines = [(row, depth - 1) for row, depth in lines[1:]] or lines
-    columns = ("module", "class", "older", "in", "out", "params", "macs", "role")
-    rows = [[cells(row)[column] for column in columns] for row, _ in lines]
-    for (row, _), texts in zip(lines, rows, strict=True):
-        if row.call and row.call[0] > 1:
-            texts[-1] = f"{words['call'].format(*row.call)} · {texts[-1]}"
-    depths = tuple(depth for _, depth in lines)
-    heads = [words[column] for column in columns]
-    return Sheet(heads, rows, right=(3, 5, 6), spare=(2, 1, 3, 6, 4, 5), depths=depths)
-
-
-def rich_structure(structure: ModelStructure, width: int) -> Iterator[RenderableType]:
-    """Headline, table and notes; below them the trace of an image, if there is one."""
-    words = WORDS[structure.lang]
-    sheet = structure_sheet(structure)
-    yield from (wrap(line, width) for line in headline(structure))
-    yield sheet.to_rich(width)
-    left = sheet.fit(width)
-    classes: dict[str, list[str]] = {}
-    for row in structure.rows[1:] if 1 not in left else ():
-        said = row.layers or row.label.replace("_", "") in row.class_name.lower()  # by its name
-        if row.kind == "module" and not said and row.class_name != "ModuleList":
-            classes.setdefault(row.class_name, []).append(row.label)
-    named = [f"{', '.join(dict.fromkeys(labels))} {kind}" for kind, labels in classes.items()]
-    renamed = [(row.label, cells(row)["older"]) for row in structure.rows if 2 not in left]
-    older = [f"{label} = {names}" for label, names in renamed if names]
-    yield wrap(words["sum"] + (words["classes"] if named else "") + " · ".join(named), width)
-    for intro, items in ((words["names"], older), (words["not_counted"], structure.not_counted)):
-        if items:
-            yield wrap(intro + " · ".join(dict.fromkeys(items)), width)
-    if structure.steps:
-        yield from (Text(""), wrap(words["trace"].format(structure.source), width))
-        yield from (trace_sheet(structure).to_rich(width), wrap(words["trace_legend"], width))
-
-
-def trace_sheet(structure: ModelStructure) -> Sheet:
-    """The trace of an image: of equal layers that are folded only the first step by step."""
-    words = WORDS[structure.lang]
-    kernels = dict.fromkeys(("eager", structure.kernel or "model()"))
-    heads = [words[key] for key in ("step", "out", "mean", "std", "cls")]
-    heads += [f"Δ {name}" for name in kernels]
-    folded = [row.layers for row in structure.rows if row.layers and row.role == "layer"]
-    brief = {index for first, last in folded for index in range(first + 1, last + 1)}
-    steps = [s for s in structure.steps if s.layer not in brief or s.role == "residual_mlp"]
-    rows = []
-    for step in steps:
-        differences = ["" if d is None else f"{d:.1e}" for d in (step.difference, step.difference_as_set)]
-        norm = "" if step.cls_norm is None else f"{step.cls_norm:.3f}"
-        row = [step.name, dims(step.shape), f"{step.mean:.4f}", f"{step.std:.4f}", norm, *differences]
-        rows.append(row[: len(heads)])
-    marked = tuple(step.difference is not None for step in steps)
-    return Sheet(heads, rows, tuple(range(2, len(heads))), spare=(2, 3, 4), marked=marked)
-
-
-def structure_view(structure: ModelStructure) -> dict[str, Any]:
-    """The values for the templates of a structure."""
-
-    def shares(row: Row) -> dict[str, str]:  # of the model, in percent
-        parts = (row.params_total, structure.params), (row.cost_total.macs, structure.cost.macs)
-        percent = [f"{100 * row.repeat * part / total:.1f}" if part else "" for part, total in parts]
-        return {"params": percent[0], "macs": percent[1]}
-
-    return vars(structure) | {
-        "words": WORDS[structure.lang],
-        "title": title(structure),
-        "facts": facts(structure),
-        "headline": headline(structure),
-        "lines": [(row, cells(row), shares(row)) for row in structure.rows],
-        "trace": trace_sheet(structure) if structure.steps else None,
-    }
+def _legend(intro: str, named: Iterable[tuple[str, str]]) -> str:
+    """``intro q_proj, k_proj = Linear · …``; nothing where nothing is to be said."""
+    labels: dict[str, dict[str, None]] = {}
+    for label, meaning in named:
+        labels.setdefault(meaning, {})[label] = None
+    labels.pop("", None)
+    said = " · ".join(f"{', '.join(names)} = {meaning}" for meaning, names in labels.items())
+    return said and intro + said

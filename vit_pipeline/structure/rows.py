@@ -10,7 +10,8 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -45,11 +46,10 @@ class Row:
     params_total: int  #: with all rows below
     cost: Cost | None  #: of this row alone; None: it has weights, and no cost of them is known
     cost_total: Cost  #: with all rows below
-    depth: int = 0
+    depth: int
+    shown_path: str  #: ``path``, with the layers that are folded into it as a range
+    layers: tuple[int, int] | None = None  #: the first and the last of them
     repeat: int = 1
-    layers: tuple[int, int] | None = None  #: first and last of the equal layers that are folded into it
-    shown_path: str = ""  #: ``path`` with those layers as a range
-    opens: bool = False  #: rows below it are shown
 
     @property
     def name(self) -> str:
@@ -59,36 +59,11 @@ class Row:
         name = ".".join(self.shown_path.split(".")[-2:]) if self.label[:1].isdigit() else self.label
         return f"{name} × {self.layers[1] - self.layers[0] + 1}" if self.layers else name
 
-    @property
-    def part(self) -> str:
-        """Of the model: "embed", "attend", "mlp", "classify" or none."""
-        return ROLES[self.role].part if self.role else ""
 
+class Reader:
+    """Makes the ``rows`` of a model, parents first: every module, and what print(model) does not show.
 
-@dataclass
-class Node:
-    """A row with its module, where it has one, and those below."""
-
-    row: Row
-    module: Any
-    children: list[Node]
-    begins: float  #: when it, or the first of its parts, is called
-
-    def walk(self) -> Iterator[Node]:
-        """This node and all below, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-    def by_role(self) -> dict[str | None, Node]:
-        """The first node below that has each role."""
-        return {node.row.role: node for node in reversed(list(self.walk()))}
-
-
-class Tree:
-    """A model's nodes below ``root``, with its parts in the ``order`` of declaration or of execution.
-
-    In the order of execution a module without parts stands there once per call; what is never called comes
+    In the order of execution a module without parts has one row for each call; what is never called comes
     last. A model that cannot be run without numbers, such as a quantised one, has neither shapes nor costs,
     and the order of its declaration.
     """
@@ -101,139 +76,123 @@ class Tree:
         self._calls: dict[str, list[Call]] = {}
         if config:
             sides = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-            for call in measure(model, (1, getattr(config, "num_channels", 3), *sides)):
-                self._calls.setdefault(call.path, []).append(call)
-        self._counted: set[int] = set()  # parameters
-        self._paths: dict[int, str] = {}  # where each module is first
-        (self.root,) = self._module(model, "", True)
+            self._calls = measure(model, (1, getattr(config, "num_channels", 3), *sides))
+        self._seen: dict[int, str] = {}  # where each module and each parameter is first
+        (self.rows,) = self._module(model, "", 0, True)
 
-    def _module(self, module: nn.Module, path: str, parent_known: bool) -> list[Node]:
-        """Its node; its nodes, where each call has one."""
+    def _module(self, module: nn.Module, path: str, depth: int, parent_known: bool) -> list[list[Row]]:
+        """Its row and those below it; one such list for each call that has a row of its own."""
         role = _role(module, path, parent_known)
         calls = self._calls.get(path, []) if self._calls else None
-        shapes = (calls[0].in_shape, calls[0].out_shape) if calls else (None, None)
-        # not named_children(), which leaves out a module that is there twice
-        below = [(key, child) for key, child in module._modules.items() if child is not None]
-        if not below:
-            count, nodes = max(len(calls or ()), 1) if self._by_call else 1, []
-            for number in range(count):
-                mine = calls[number : number + 1] if calls and count > 1 else calls
-                weight = self._weigh(module.parameters(recurse=False))
-                call = (number + 1, count) if count > 1 else None
-                nodes.append(self._node(path, role, shapes, mine, weight, module, call=call))
-            return nodes
+        children = _children(module)
+        if not children:
+            each = [[call] for call in calls] if self._by_call and calls else [calls]
+            return [
+                [self._row(path, role, module, mine, depth, call=(number, len(each)))]
+                for number, mine in enumerate(each, start=1)
+            ]
+        row = self._row(path, role, module, calls, depth)
         # a container of a ViT's parts, by whatever name, but not any model that has a "classifier"
-        known = role is not None or (not path and any(_role(child, key, False) for key, child in below))
+        known = role is not None or (not path and any(_role(child, key, False) for key, child in children))
         prefix = f"{path}." if path else ""
-        parts = [part for key, child in below for part in self._module(child, prefix + key, known)]
-        others = self._parameters(module, prefix, known, parts)
-        others += self._steps(path, role, shapes, calls, parts)
+        made = [self._module(child, prefix + key, depth + 1, known) for key, child in children]
+        parts = [part for parts in made for part in parts]
+        hidden = list(self._hidden(module, row, {part[0].role: part[0] for part in parts}))
         if self._by_call:
-            parts.sort(key=lambda part: part.begins)
-        for other in others:  # before the first part that comes after it in the flow of the data
-            flow = FLOW.get(other.row.role or "", -1)
-            later = (i for i, part in enumerate(parts) if part.row.role and FLOW[part.row.role] > flow)
-            parts.insert(next(later, len(parts)) if other.row.role else 0, other)
-        if any(other.row.role == "attention_core" for other in others):
-            calls = []  # the step has its cost
-        return [self._node(path, role, shapes, calls, 0, module, parts)]
+            parts.sort(key=self._begins)
+        for other in hidden:  # before the first part that comes after it in the flow of the data
+            flow = FLOW.get(other.role or "", -1)
+            later = (i for i, (part, *_) in enumerate(parts) if part.role and FLOW[part.role] > flow)
+            parts.insert(next(later, len(parts)) if other.role else 0, [other])
+        below = [row for part in parts for row in part]
+        own = FREE if any(other.role == "attention_core" for other in hidden) else row.cost or FREE
+        total = sum((row.cost for row in below if row.cost), own)
+        return [[replace(row, cost=own, cost_total=total), *below]]
 
-    def _parameters(self, module: nn.Module, prefix: str, known: bool, parts: list[Node]) -> list[Node]:
-        """What a module with parts holds itself."""
-        patches = next((part.row.out_shape for part in parts if part.row.role == "patch_embeddings"), None)
+    def _begins(self, rows: list[Row]) -> float:
+        """When the first of them is called."""
+        calls = [self._calls.get(row.path, [])[row.call[0] - 1 if row.call else 0 :] for row in rows]
+        return min((mine[0].place for mine in calls if mine), default=math.inf)
+
+    def _hidden(self, module: nn.Module, row: Row, of: dict[str | None, Row]) -> Iterator[Row]:
+        """What never prints of a module, from the rows ``of`` its parts: its own parameters, and steps."""
+        patches = of["patch_embeddings"].out_shape if "patch_embeddings" in of else None
         tokens = patches and (patches[0], patches[1] + 1, patches[2])  # CLS in front
-        nodes = []
         for key, parameter in module.named_parameters(recurse=False):
-            found = find_role(prefix + key, None, known)
+            path = f"{row.path}.{key}" if row.path else key
+            role = find_role(path, None, row.role is not None)
             into = tokens if key == "position_embeddings" else patches
-            out = patches if key == "mask_token" else tokens
-            weight = self._weigh([parameter])
-            role = found.key if found else None
-            nodes.append(self._node(prefix + key, role, (into, out), None, weight, parameter))
-        return nodes
-
-    def _steps(
-        self, path: str, role: str | None, shapes: Any, calls: list[Call] | None, parts: list[Node]
-    ) -> list[Node]:
-        """The steps of a module that never print."""
-        of = {part.row.role: part.row for part in parts}
-
-        def step(key: str, into: Shape | None, out: Shape | None, cost: list[Call] | None = None) -> Node:
-            return self._node(f"{path}[{key}]", key, (into, out), cost)
-
+            call = Call(into, patches if key == "mask_token" else tokens)
+            yield self._row(path, role.key if role else None, parameter, [call], row.depth + 1)
+        steps = {}
         if {"query", "key", "value"} <= of.keys():
             joined, split = of["query"].out_shape, None  # (1, N, A)
             if joined and self._heads:
                 split = (joined[0], self._heads, joined[1], joined[2] // self._heads)
-            return [step("split_heads", joined, split), step("attention_core", split, joined, calls)]
-        if role == "layer":
-            return [step(key, shapes[0], shapes[0]) for key in ("residual_attention", "residual_mlp")]
-        if {"backbone", "classifier"} <= of.keys():
-            return [step("take_cls", of["backbone"].out_shape, of["classifier"].in_shape)]
-        return []
+            core = Call(split, joined, row.cost or FREE)  # what the module itself computes
+            steps = {"split_heads": Call(joined, split), "attention_core": core}
+        elif row.role == "layer":
+            steps = dict.fromkeys(("residual_attention", "residual_mlp"), Call(row.in_shape, row.in_shape))
+        elif {"backbone", "classifier"} <= of.keys():
+            steps = {"take_cls": Call(of["backbone"].out_shape, of["classifier"].in_shape)}
+        for key, call in steps.items():
+            yield self._row(f"{row.path}[{key}]", key, None, [call], row.depth + 1)
 
-    def _weigh(self, parameters: Any) -> int:
-        """The values in those that have not been counted yet."""
-        fresh = {id(p): p.numel() for p in parameters if id(p) not in self._counted}
-        self._counted.update(fresh)
-        return sum(fresh.values())
-
-    def _node(
+    def _row(
         self,
         path: str,
         role: str | None,
-        shapes: tuple[Shape | None, Shape | None],
+        module: Any,
         calls: list[Call] | None,
-        params: int = 0,
-        module: Any = None,
-        children: Sequence[Node] = (),
-        call: tuple[int, int] | None = None,
-    ) -> Node:
-        kind, label = "step", role or ""
-        if module is not None:
-            kind = "module" if isinstance(module, nn.Module) else "parameter"
-            label = path.rpartition(".")[2] or type(module).__name__
+        depth: int,
+        call: tuple[int, int] = (1, 1),
+    ) -> Row:
+        """``module`` may be a parameter, or None for a step; ``calls`` None: the model cannot be run."""
+        words, name = WORDS[self._lang], "" if module is None else type(module).__name__
+        kind = "step" if module is None else "module" if isinstance(module, nn.Module) else "parameter"
+        leaf = kind != "module" or not _children(module)
+        weights = list(module.parameters()) if kind == "module" else [module] if kind == "parameter" else []
+        fresh = {id(weight): weight.numel() for weight in weights if id(weight) not in self._seen}
+        if leaf:
+            self._seen |= dict.fromkeys(fresh, path)
         cost = sum((call.cost for call in calls or ()), FREE)
-        weighs = kind == "module" and not children and any(True for _ in module.parameters())
-        old = older_paths(ROLES[role], path) if role and path else ()
-        if call and call[1] == len(old):
+        old = older_paths(ROLES[role], path) if role and path and kind != "step" else ()
+        if call[1] == len(old):
             old = old[call[0] - 1 : call[0]]  # where each call had a module of its own
-        equation = ROLES[role].equation if role else ""
-        words = WORDS[self._lang]
-        total = params + sum(child.row.params_total for child in children)
         brief, text, inert = _explained(self._lang, role, module)
-        first = self._paths.setdefault(id(module), path) if kind == "module" else path
+        first = self._seen.setdefault(id(module), path) if kind == "module" else path
         if first != path:
             text += words["join"] + words["same_as"].format(first)
-        elif kind == "module" and calls == [] and not children:
+        elif kind == "module" and calls == [] and leaf:
             text += words["join"] + words["never_called"]
-        row = Row(
+        equation = ROLES[role].equation.replace(", ", words["list"]) if role else ""
+        return Row(
             path=path,
-            label=label,
+            label=role or "" if module is None else path.rpartition(".")[2] or name,
             kind=kind,
-            class_name=type(module).__name__ if module is not None else "",
+            class_name=name,
             role=role,
             brief=brief,
             text=text,
             inert=inert,
-            equation=equation and words["equation_number"].format(equation.replace(", ", words["list"])),
-            tutorial_paths=old if kind != "step" else (),
-            checkpoint_key=(*old, path)[0] or None if total and len(old) < 2 else None,
-            in_shape=shapes[0],
-            out_shape=shapes[1],
-            call=call,
-            params=params,
-            params_total=total,
-            cost=None if weighs and cost == FREE and calls != [] else cost,
-            cost_total=sum((child.row.cost_total for child in children), cost),
+            equation=equation and words["equation_number"].format(equation),
+            tutorial_paths=old,
+            checkpoint_key=(*old, path)[0] or None if fresh and len(old) < 2 else None,
+            in_shape=calls[0].in_shape if calls else None,
+            out_shape=calls[0].out_shape if calls else None,
+            call=call if call[1] > 1 else None,
+            params=sum(fresh.values()) if leaf else 0,
+            params_total=sum(fresh.values()),
+            cost=None if kind == "module" and leaf and weights and cost == FREE and calls != [] else cost,
+            cost_total=cost,
+            depth=depth,
+            shown_path=path,
         )
-        begins = [call.place for call in calls or ()] + [child.begins for child in children]
-        return Node(row, module, list(children), min(begins, default=math.inf))
 
 
-def layer_index(path: str) -> int | None:
-    """The number in ``vit.layers.3.mlp``."""
-    return next((int(part) for part in path.split(".") if part.isdigit()), None)
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Not ``named_children()``, which leaves out a module that is there twice."""
+    return [(key, child) for key, child in module._modules.items() if child is not None]
 
 
 def _role(module: nn.Module, path: str, parent_known: bool) -> str | None:
@@ -244,46 +203,55 @@ def _role(module: nn.Module, path: str, parent_known: bool) -> str | None:
 
 def _explained(lang: str, role: str | None, module: Any) -> tuple[str, str, bool]:
     """In a few words, in a sentence, and whether it is inert."""
-    brief, text = TEXTS[lang][role or "unknown"]
-    words, p = WORDS[lang], getattr(module, "p", None)
+    words, (brief, text) = WORDS[lang], TEXTS[lang][role or "unknown"]
     if role and isinstance(module, nn.Identity):
         return words["identity"], words["identity_text"], True
     if role and isinstance(module, nn.Dropout):
-        key = "inert" if p == 0 else "dropout"
-        return words[key].format(p=p), text + words["join"] + words[f"{key}_text"].format(p=p), p == 0
+        key = "inert" if module.p == 0 else "dropout"
+        note = words[f"{key}_text"].format(p=module.p)
+        return words[key].format(p=module.p), text + words["join"] + note, module.p == 0
     return brief, text, False
 
 
-def flat(root: Node, all_layers: bool, depth: float) -> Iterator[Row]:
-    """The rows, parents first, down to ``depth``; equal layers side by side are one row."""
+def fold(model: nn.Module, rows: Sequence[Row]) -> Iterator[Row]:
+    """The same rows, where equal layers side by side are one."""
+    yield rows[0]
+    starts = [place for place, row in enumerate(rows) if row.depth == rows[0].depth + 1]
+    parts = [rows[start:end] for start, end in pairwise([*starts, len(rows)])]
+    for _, equal in groupby(parts, lambda part: _fold_key(model, part)):
+        part, *others = equal
+        if others:
+            first, last = part[0], others[-1][0]
+            label = f"{first.label}–{last.label}"
+            shown = first.shown_path.removesuffix(first.label) + label
+            repeat = first.repeat * (1 + len(others))
+            part = [
+                replace(row, repeat=repeat, shown_path=shown + row.shown_path[len(first.shown_path) :])
+                for row in part
+            ]
+            part[0] = replace(part[0], label=label, layers=(int(first.label), int(last.label)))
+        yield from fold(model, part)
 
-    def visit(nodes: list[Node], level: int, repeat: int, shown: str) -> Iterator[Row]:
-        row, last, repeat = nodes[0].row, nodes[-1].row, repeat * len(nodes)
-        below = nodes[0].children if level < depth else []
-        if row is not last:
-            label = f"{row.label}–{last.label}"
-            shown = shown.removesuffix(row.label) + label
-            row = replace(row, label=label, layers=(int(row.label), int(last.label)))
-        if nodes[0].children and not below:
-            row = replace(row, params=row.params_total, cost=row.cost_total)
-        yield replace(row, depth=level, repeat=repeat, shown_path=shown, opens=bool(below))
-        for _, same in groupby(below, key=id if all_layers else _fold_key):
-            equal = list(same)
-            yield from visit(equal, level + 1, repeat, shown + equal[0].row.path[len(row.path) :])
 
-    return visit([root], 0, 1, root.row.path)
-
-
-def _fold_key(node: Node) -> object:
-    """Equal for items of a list that are equal in everything but their number and their weights."""
-    if not isinstance(node.module, nn.Module) or not node.row.label.isdigit():
-        return id(node)
+def _fold_key(model: nn.Module, rows: Sequence[Row]) -> object:
+    """Equal for items of a list that differ in nothing but their number and their weights."""
+    if rows[0].kind != "module" or not rows[0].label.isdigit():
+        return id(rows)
+    item = attrgetter(rows[0].path)(model)
     settings = [
         (key, value)
-        for module in node.module.modules()
+        for module in item.modules()
         for key, value in vars(module).items()
         if isinstance(value, bool | int | float | str | tuple)
         if key[0] != "_" and key not in ("training", "layer_idx")
     ]
-    parts = [(part.row.in_shape, part.row.out_shape, part.row.params, part.row.cost) for part in node.walk()]
-    return repr(node.module), settings, parts
+    return repr(item), settings, [(row.in_shape, row.out_shape, row.params, row.cost) for row in rows]
+
+
+def cut(rows: Sequence[Row], depth: int) -> Iterator[Row]:
+    """Down to this depth; deeper rows are added to the row that they belong to."""
+    for row in rows:
+        if row.depth == depth:
+            row = replace(row, params=row.params_total, cost=row.cost and row.cost_total)
+        if row.depth <= depth:
+            yield row
