@@ -72,16 +72,16 @@ def open_pipeline(
 ) -> ViTPipeline:
     """Load with progress on a terminal; then one header line on stderr, and what the user should know."""
     with download_bars(quiet) as progress:
-        from ..images import MAX_PIXELS
         from ..pipeline import ViTPipeline
 
+        if max_pixels is not None:
+            options["max_pixels"] = max_pixels
         pipe = ViTPipeline.from_pretrained(
             model,
             revision,
             progress=progress,
             allow_private=allow_private_urls,
             proxy="env" if use_env_proxy else proxy,
-            max_pixels=max_pixels or MAX_PIXELS,
             **options,
         )
     if not quiet:
