@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import loading
 from .checkpoints.processors import quiet_transformers
-from .errors import OutputError
+from .errors import OutputError, reason
 
 
 def convert(
@@ -34,7 +34,7 @@ def convert(
     target = Path(folder)
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise OutputError(f"{target}: is there already and not empty; name a new folder")
+            raise OutputError(f"{target}: exists already and is not empty; name a new folder")
         loaded = loading.load(name, revision, device="cpu", progress=progress)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -48,5 +48,5 @@ def convert(
                 target.rmdir()
             os.replace(partial, target)  # noqa: PTH105 (a folder)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{target}: cannot be written: {reason(error)}") from error
     return target
