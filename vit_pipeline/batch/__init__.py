@@ -6,14 +6,13 @@ loop over the images (``engine``), the file (``records``), tables (``tables``).
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -113,41 +112,35 @@ def classify(
             yield name, engine.Known(known) if known else notes.check(name, source) or source
 
     def noted(name: str, source: Any) -> torch.Tensor:
-        with notes.reading(source):
+        with notes.reading(name):
             return prepare(name, source)
 
     def compute(pixel_values: torch.Tensor, _: list[str]) -> list[Prediction]:
         return pipe.postprocess(pipe.forward(pixel_values), top_k)
 
+    batches: Any = engine.run(  # begins with the first ``next``
+        inputs(), noted, compute, batch_size=batch_size, threads=threads, time_limit=time_limit, clock=clock
+    )
     with (
         open_records(work, _header(pipe, draft, batch_size, top_k)) as file,
         closing(_Notes(Path(f"{work}.reading"), time_limit, {**pipe.reading, "draft": draft})) as notes,
+        closing(batches),
     ):
-        batches: Any = engine.run(
-            inputs(),
-            noted,
-            compute,
-            batch_size=batch_size,
-            threads=threads,
-            time_limit=time_limit,
-            clock=clock,
-        )
-        with closing(batches):
-            for batch in batches:
-                records = [_to_record(begun.popleft(), result) for _, result in batch]
-                file.write(records)
-                summary = replace(
-                    summary,
-                    images=summary.images + len(batch),
-                    errors=summary.errors + sum("error" in record for record in records),
-                    classified=summary.classified + sum(not isinstance(result, dict) for _, result in batch),
-                    seconds=time.monotonic() - started,
-                    clock=replace(clock),
-                )
-                if progress:
-                    progress(summary)
-                if stop and stop.is_set():
-                    return replace(summary, interrupted=True)
+        for batch in batches:
+            records = [_to_record(begun.popleft(), result) for _, result in batch]
+            file.write(records)
+            summary = replace(
+                summary,
+                images=summary.images + len(batch),
+                errors=summary.errors + sum("error" in record for record in records),
+                classified=summary.classified + sum(not isinstance(result, dict) for _, result in batch),
+                seconds=time.monotonic() - started,
+                clock=replace(clock),
+            )
+            if progress:
+                progress(summary)
+            if stop and stop.is_set():
+                return replace(summary, interrupted=True)
         file.finish()
         write_table(work, output)
     return summary
@@ -175,12 +168,13 @@ def _header(pipe: ViTPipeline, draft: tuple[int, int] | None, batch_size: int, t
 def _identify(name: str, source: Any) -> Record:
     """Name, size and time of change: what tells a file from the one that was there before."""
     what: Record = {"source": name}
-    if isinstance(source, str) and not is_url(source) and not is_data_url(source):
-        with suppress(OSError, ValueError):
-            status = os.stat(source)  # noqa: PTH116
-            what |= {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    elif not is_url(source) and not isinstance(source, VitPipelineError):
-        what["mtime_ns"] = time.time_ns()  # pixels or bytes: never the ones from before
+    if is_url(source) or isinstance(source, VitPipelineError):
+        return what
+    if not isinstance(source, str) or is_data_url(source):
+        return what | {"mtime_ns": time.time_ns()}  # pixels or bytes: never the ones from before
+    with suppress(OSError, ValueError):
+        status = os.stat(source)  # noqa: PTH116
+        what |= {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
     return what
 
 
@@ -199,55 +193,47 @@ def _to_record(what: Record, result: Any) -> Record:
 class _Notes:
     """Which images are being read, in a small file that outlives a crash of the process."""
 
-    def __init__(self, path: Path, time_limit: float, options: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, time_limit: float, options: dict[str, Any]) -> None:
         self._path, self._time_limit, self._options = path, time_limit, options
         self._names: list[str] = []
         self._lock = threading.Lock()
-        noted = path.read_bytes() if path.exists() else b""
-        self._suspects = set(os.fsdecode(noted).split("\0"))  # one of them may have crashed the run before
         with writing(path):
+            before = path.read_text("utf-8", "replace") if path.exists() else ""
+            self._suspects = set(before.split("\0"))  # one of them may have crashed the last run
             self._file = path.open("wb", buffering=0)
 
     def close(self) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Meanwhile the name is in the file."""
+        with self._lock, suppress(OSError, ValueError):  # a full disk, or the run has ended
+            self._names.append(name)
+            self._file.seek(0)
+            self._file.write("\0".join([*self._suspects, *self._names]).encode())
+            self._file.truncate()
+        try:
+            yield
+        finally:
+            self._names.remove(name)
+
     def check(self, name: str, source: Any) -> ImageError | None:
-        """The error of a suspect that crashes a process of its own."""
-        if not isinstance(source, str) or source not in self._suspects:
+        """The error of an image that crashes a process of its own; only suspects are tried."""
+        if name not in self._suspects or not isinstance(source, str):
             return None
-        command = [sys.executable, "-c", _READ_ONE, source, json.dumps(self._options)]
+        script = f"from vit_pipeline.images import read_image; read_image({source!r}, **{self._options!r})"
         code = 0
-        with suppress(subprocess.TimeoutExpired):  # as the engine will find
+        with suppress(subprocess.TimeoutExpired):  # the engine will find the same
+            command = [sys.executable, "-c", script]
             code = subprocess.run(command, capture_output=True, timeout=30 + self._time_limit).returncode
-        self._suspects.remove(source)
+        self._suspects.remove(name)
         if code in (0, 1):
             return None
         return ImageError(
             f"{name}: reading it crashes the decoder (exit code {code}); save it again, or leave it out"
         )
-
-    @contextmanager
-    def reading(self, source: Any) -> Iterator[None]:
-        """While this is read, its name is in the file."""
-        if not isinstance(source, str):
-            yield
-            return
-        with self._lock, suppress(OSError, ValueError):
-            self._names.append(source)
-            self._file.seek(0)
-            self._file.write(os.fsencode("\0".join([*self._suspects, *self._names])))
-            self._file.truncate()
-        try:
-            yield
-        finally:
-            self._names.remove(source)
-
-
-_READ_ONE = (
-    "import json, sys; from vit_pipeline.images import read_image;"
-    "read_image(sys.argv[1], **json.loads(sys.argv[2]))"
-)
 
 
 def _count(number: int, what: str) -> str:

@@ -31,15 +31,10 @@ _LONGEST_HEADER = 1_000_000
 
 @contextmanager
 def open_records(path: str | Path, header: Mapping[str, Any]) -> Iterator[RecordFile]:
-    """A working file that no other run holds meanwhile.
+    """A working file, created if it does not exist; meanwhile no other run can open it.
 
-    Args:
-        path: created if it does not exist.
-        header: what the records depend on. A file with another header is rejected, ``FREE`` entries apart.
-
-    Raises:
-        OutputError: another run holds the file, it is of another model or other settings, it is damaged, or
-            the system does not allow it.
+    Raises OutputError: another run holds the file, its header is another (``FREE`` entries apart), it is
+    damaged, or the system does not allow it.
     """
     target = Path(os.path.realpath(path))  # one lock, whatever the file is called
     if not target.parent.is_dir():  # the lock would create it
@@ -190,11 +185,8 @@ def read_header(path: Path) -> Record:
 
 
 def to_line(record: Mapping[str, Any]) -> bytes:
-    """One line of JSON, in UTF-8; names of files that are not text are escaped."""
-    try:
-        return (json.dumps(record, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:
-        return (json.dumps(record) + "\n").encode()
+    """One line of JSON, in UTF-8; what is not text in names of files is escaped, as JSON does it."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
