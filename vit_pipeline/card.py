@@ -51,9 +51,9 @@ class ModelCard:
             **(vars(known) if known else {}),
             **vars(self),
             "size": f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded",
-            "gmacs": (cost.macs / 1e9, cost.macs_timm / 1e9),
-            "mega": (cost.activations / 1e6, cost.activations_timm / 1e6),
-            "class_count": f"{self.classes:,}" if self.classes else "no",
+            "macs": (cost.macs / 1e9, cost.macs_timm / 1e9),
+            "activations": (cost.activations / 1e6, cost.activations_timm / 1e6),
+            "class_text": f"{self.classes:,}" if self.classes else "no",
         }
         if known and not self.preprocessing:
             facts["said_preprocessing"] = known.preprocessing
