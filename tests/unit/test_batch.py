@@ -397,6 +397,7 @@ def test_images_in_memory_are_never_those_of_an_earlier_run(demo: ViTPipeline, t
     other = Image.open(PHOTOS / "rocket.jpg").convert("RGB").resize(kinds[0].size)
     assert classify([other, *kinds[1:], path], output, demo).classified == 3
     assert [record["label"] for record in records(output)] == ["ship", "cat", "cat", "cat"]
+    assert all(record["score"] == round(record["score"], 6) for record in records(output))
     assert classify([path], output, demo).classified == 0
 
 
