@@ -5,17 +5,21 @@ Leaves out: the structure module by module (``structure``), and loading the weig
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Resampling
+
 from . import hub, loading
 from .checkpoints.folder import read_preprocessing
-from .names import DEFAULT_MODEL, KnownModel, parse_name
+from .names import DATA_FOLDER, DEFAULT_MODEL, KnownModel, parse_name
 from .structure import Cost, describe
 
-FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
+_LINES = tomllib.loads((DATA_FOLDER / "card.toml").read_text(encoding="utf-8"))
 _PUBLISHED = ("summary", "preprocessing", "top1", "top1_source", "licence", "revision", "sha256")
 
 
@@ -43,33 +47,24 @@ class ModelCard:
 
     def __str__(self) -> str:
         cost, known = self.cost, self.published
-        size = f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded"
-        height, width = self.input_shape[-2:]
-        classes = f"{self.classes:,}" if self.classes else "no"
-        activations = f"{cost.activations / 1e6:.2f} M", f"{cost.activations_timm / 1e6:.2f} M"
-        lines = [
-            self.name,
-            *([f"  {known.summary}"] if known else []),
-            f"  {self.source}, {size}",
-            "computed",
-            f"  parameters     {self.parameters:,}",
-            f"  with attention {cost.macs / 1e9:.3f} GMACs, {activations[0]} activations",
-            f"  without        {cost.macs_timm / 1e9:.3f} GMACs, {activations[1]} activations"
-            " (as timm's cards count)",
-            f"  input          {width}×{height} pixels; {classes} classes",
-            *([f"  preprocessing  {self.preprocessing}"] if self.preprocessing else []),
-        ]
-        if known:
-            lines.append("published by its authors")
-            if known.preprocessing and not self.preprocessing:
-                lines.append(f"  preprocessing  {known.preprocessing}")
-            if known.top1:
-                lines.append(f"  top-1          {known.top1} % on ImageNet-1k")
-                lines.append(f"                 ({known.top1_source})")
-            lines.append(f"  licence        {known.licence}")
-            if known.repo:
-                lines.append(f"  revision       {known.revision or 'not pinned: its newest'}")
-                lines.append(f"  SHA-256        {'checked' if known.sha256 else 'not known to this package'}")
+        facts = {
+            **(vars(known) if known else {}),
+            **vars(self),
+            "size": f"{self.on_disk / 1e6:,.1f} MB on disk" if self.on_disk else "not downloaded",
+            "macs": (cost.macs / 1e9, cost.macs_timm / 1e9),
+            "activations": (cost.activations / 1e6, cost.activations_timm / 1e6),
+            "class_text": f"{self.classes:,}" if self.classes else "no",
+        }
+        if known and not self.preprocessing:
+            facts["said_preprocessing"] = known.preprocessing
+        if known and known.repo:
+            facts["pinned"] = known.revision or "not pinned: its newest"
+            facts["checked"] = "checked" if known.sha256 else "not known to this package"
+        facts = {key: fact for key, fact in facts.items() if fact}
+        lines = []
+        for line in (_LINES["computed"] + (_LINES["published"] if known else "")).splitlines():
+            with suppress(KeyError):
+                lines.append(line.format(**facts))
         return "\n".join(lines)
 
 
@@ -109,12 +104,11 @@ def describe_preprocessing(settings: Mapping[str, Any]) -> str:
     if settings.get("do_resize", True) and (size := settings.get("size")) is not None:
         edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
         to = f"short side to {edge}" if edge else f"to {sides(size)}"
-        steps.append(f"resize {to} ({FILTERS[settings.get('resample', 2)]})")
+        steps.append(f"resize {to} ({Resampling(settings.get('resample', 2)).name.lower()})")
     if settings.get("do_center_crop") and (crop := settings.get("crop_size")) is not None:
         steps.append(f"centre crop {sides(crop)}")
     for key in ("image_mean", "image_std"):
         if (values := settings.get(key)) is not None:
-            numbers = values if isinstance(values, list) else [values]
-            words = [f"{number:g}" for number in numbers]
+            words = [f"{number:g}" for number in (values if isinstance(values, list) else [values])]
             steps.append(f"{key[6:]} {words[0] if len(set(words)) == 1 else ' '.join(words)}")
     return ", ".join(steps)

@@ -10,20 +10,20 @@ import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from . import engine
 from .errors import ArgumentError, VitPipelineError, check_installed
 from .files import replacing
+from .images import source_name
 from .pipeline import Pool, ViTPipeline
 from .sources import find_images
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 OnError = Callable[[VitPipelineError], None]
 Batches = Iterator[tuple[list[str], torch.Tensor]]
@@ -61,12 +61,6 @@ def stream_features(
     Raises ArgumentError for an unknown ``pool``.
     """
     items = find_images([sources] if isinstance(sources, str | Path) else sources)
-    yield from _features(items, pipe, pool, batch_size, on_error)
-
-
-def _features(
-    items: Iterable[tuple[str, Any]], pipe: ViTPipeline, pool: Pool, batch_size: int, on_error: OnError | None
-) -> Batches:
     for batch in engine.run(
         items, pipe.preparer(), lambda pixels, _: list(pipe.pooled(pixels, pool)), batch_size=batch_size
     ):
@@ -111,8 +105,10 @@ def save_features(
         check_installed("pyarrow", path.name)
     batches = stream_features(sources, pipe, pool=pool, batch_size=batch_size, on_error=on_error)
     with replacing(path) as partial:
-        write = _write_npz if suffix == ".npz" else _write_parquet
-        count = write(partial, batches, pipe)
+        if suffix == ".npz":
+            count = _write_npz(partial, batches, pipe)
+        else:
+            count = _write_parquet(partial, batches, pipe, pool)
         if not count:
             partial.unlink()
     return count
@@ -120,35 +116,30 @@ def save_features(
 
 def _write_npz(partial: Path, batches: Batches, pipe: ViTPipeline) -> int:
     names: list[str] = []
-    values: list[NDArray[np.float32]] = []
+    values: list[torch.Tensor] = []
     for batch_names, features in batches:
         names += batch_names
-        values.append(features.numpy())
-    table = np.concatenate(values) if values else np.zeros((0, pipe.model.config.hidden_size), np.float32)
-    with partial.open("wb") as file:  # by its name, numpy would add to it
-        np.savez(file, source=np.array(names, dtype=np.str_), features=table, model=np.array(pipe.name))
+        values.append(features)
+    if names:
+        with partial.open("wb") as file:  # by its name, numpy would add to it
+            np.savez(file, source=np.array(names, np.str_), features=torch.cat(values), model=pipe.name)
     return len(names)
 
 
-def _write_parquet(partial: Path, batches: Batches, pipe: ViTPipeline) -> int:
+def _write_parquet(partial: Path, batches: Batches, pipe: ViTPipeline, pool: Pool) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
-    vector = pa.list_(pa.float32(), pipe.model.config.hidden_size)
-    schema = pa.schema({"source": pa.string(), "features": vector}, metadata={"model": pipe.name})
-    writer, count = None, 0
-    try:
+    column = pa.list_(pa.float32(), pipe.model.config.hidden_size)  # one vector
+    if pool == "patches":
+        column = pa.list_(column)
+    schema = pa.schema({"source": pa.string(), "features": column}, metadata={"model": pipe.name})
+    count = 0
+    with parquet.ParquetWriter(partial, schema) as writer:
         for names, features in batches:
-            values = pa.FixedSizeListArray.from_arrays(pa.array(features.numpy().reshape(-1)), type=vector)
-            if features.ndim == 3:  # (B, N, D): a list of N vectors for each image
-                offsets = pa.array(range(0, len(values) + 1, features.shape[1]), pa.int32())
-                values = pa.ListArray.from_arrays(offsets, values)
-                schema = schema.set(1, pa.field("features", values.type))
-            writer = writer or parquet.ParquetWriter(partial, schema)
-            writer.write_table(pa.table([pa.array(names, pa.string()), values], schema=schema))
+            vectors = [list(image) if pool == "patches" else image for image in features.numpy()]
+            writer.write_table(pa.table({"source": names, "features": vectors}, schema))
             count += len(names)
-    finally:
-        (writer or parquet.ParquetWriter(partial, schema)).close()
     return count
 
 
@@ -170,19 +161,15 @@ def similar(
     if pool == "patches":
         raise ArgumentError("pool is 'patches'; one vector an image is compared: use 'cls' or 'mean'")
     top_k = engine.positive("top_k", top_k)
-    wanted = torch.nn.functional.normalize(pipe.features(query, pool), dim=-1)[0]  # (D,)
-    itself = _resolved(query)
-    best: list[tuple[float, int, str]] = []  # a heap, the least similar first
-    order = 0
-    items = find_images([sources] if isinstance(sources, str | Path) else sources)
-    others = (item for item in items if itself is None or _resolved(item[1]) != itself)
-    for names, features in _features(others, pipe, pool, batch_size, on_error):
-        scores = torch.nn.functional.normalize(features, dim=-1) @ wanted  # (B,)
-        for name, score in zip(names, scores.tolist(), strict=True):
-            order -= 1  # of equals, the first stays
-            (heapq.heappush if len(best) < top_k else heapq.heappushpop)(best, (score, order, name))
-    return [Neighbour(name, score) for score, _, name in sorted(best, reverse=True)]
+    wanted = normalize(pipe.features(query, pool), dim=-1)[0]  # (D,)
+    itself = os.path.realpath(source_name(query)) if isinstance(query, str | Path) else None
 
+    def neighbours() -> Iterator[Neighbour]:
+        for names, features in stream_features(
+            sources, pipe, pool=pool, batch_size=batch_size, on_error=on_error
+        ):
+            for name, similarity in zip(names, (normalize(features, dim=-1) @ wanted).tolist(), strict=True):
+                if os.path.realpath(name) != itself:
+                    yield Neighbour(name, similarity)
 
-def _resolved(source: Any) -> str | None:
-    return os.path.realpath(source) if isinstance(source, str | Path) else None
+    return heapq.nlargest(top_k, neighbours(), key=attrgetter("similarity"))

@@ -137,6 +137,8 @@ def test_arguments_are_checked_at_once(demo: ViTPipeline, tmp_path: Path) -> Non
         classify(PHOTOS, tmp_path / "r.txt", demo)
     with pytest.raises(ArgumentError, match="batch_size"):
         classify(PHOTOS, tmp_path / "r.jsonl", demo, batch_size=-1)
+    with pytest.raises(ArgumentError, match="threads"):
+        classify(PHOTOS, tmp_path / "r.jsonl", demo, threads=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -385,6 +387,29 @@ def test_records_of_other_inputs_are_kept_aside(demo: ViTPipeline, tmp_path: Pat
     again = classify([tmp_path / "a", tmp_path / "b"], output, demo)
     assert (again.images, again.classified) == (7, 0)
     assert not Path(f"{output}.aside").exists()
+
+
+def test_images_in_memory_are_never_those_of_an_earlier_run(demo: ViTPipeline, tmp_path: Path) -> None:
+    output = tmp_path / "r.jsonl"
+    path = PHOTOS / "cat.png"
+    kinds: list[Any] = [Image.open(path).convert("RGB"), path.read_bytes(), {"bytes": path.read_bytes()}]
+    classify([*kinds, path], output, demo)
+    other = Image.open(PHOTOS / "rocket.jpg").convert("RGB").resize(kinds[0].size)
+    assert classify([other, *kinds[1:], path], output, demo).classified == 3
+    assert [record["label"] for record in records(output)] == ["ship", "cat", "cat", "cat"]
+    assert all(record["score"] == round(record["score"], 6) for record in records(output))
+    assert classify([path], output, demo).classified == 0
+
+
+def test_what_was_being_read_when_a_run_died_is_tried_first(demo: ViTPipeline, tmp_path: Path) -> None:
+    output, notes = tmp_path / "r.jsonl", tmp_path / "r.jsonl.reading"
+    small_images(tmp_path / "images", range(3))
+    notes.write_bytes(b"\0".join(os.fsencode(tmp_path / "images" / name) for name in ("0001.png", "gone")))
+    seen: list[bytes] = []
+    summary = classify(tmp_path / "images", output, demo, progress=lambda _: seen.append(notes.read_bytes()))
+    assert (summary.images, summary.errors, summary.classified) == (3, 0, 3)
+    assert b"gone" in seen[0]  # not met so far
+    assert not notes.exists()
 
 
 def test_an_unreadable_folder_is_a_record_in_its_place(demo: ViTPipeline, tmp_path: Path, run: Run) -> None:

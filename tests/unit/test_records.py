@@ -3,19 +3,18 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import parquet
 
-from vit_pipeline.batch import records as module
-from vit_pipeline.batch.records import Aside, RecordFile, differences, read_header, read_records, to_line
+from vit_pipeline.batch.records import differences, open_records, read_header, read_records, to_line
 from vit_pipeline.batch.tables import COLUMNS, working_file, write_table
 from vit_pipeline.errors import ArgumentError, OutputError
 
@@ -27,7 +26,7 @@ def record(name: str) -> dict[str, Any]:
 
 
 def fill(path: Path, *names: str) -> bytes:
-    with RecordFile(path, HEADER) as file:
+    with open_records(path, HEADER) as file:
         file.write([record(name) for name in names])
     return path.read_bytes()
 
@@ -38,9 +37,10 @@ def test_a_header_then_records_in_order(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in content.splitlines()]
     assert lines[0] == {"vit_pipeline": {**HEADER, "sizes": [4, 4]}}
     assert lines[1:] == [record("a"), record("b")]
-    with RecordFile(path, HEADER) as file:
-        assert [r["source"] for r, _ in file.records()] == ["a", "b"]
-        file.write([record("ü\u2028\n")])
+    with open_records(path, HEADER) as file:
+        assert [file.find(record(name)) for name in "abc"] == [record("a"), record("b"), None]
+        file.write([record("a")])
+        file.write([record("b"), record("ü\u2028\n")])
         file.write([])
     assert [r["source"] for r in read_records(path)] == ["a", "b", "ü\u2028\n"]
     assert read_header(path)["dtype"] == "float32"
@@ -55,19 +55,23 @@ def test_wherever_it_is_cut_the_whole_records_stay(tmp_path: Path) -> None:
     for cut in range(len(content) + 1):
         path.write_bytes(content[:cut])
         whole = sum(end <= cut for end in ends[1:])
-        with RecordFile(path, HEADER) as file:
-            assert len(list(file.records())) == whole
-            file.write([record(name) for name in ["a", "ü", "c"][whole:]])
+        with open_records(path, HEADER) as file:
+            assert len(list(read_records(path))) == whole
+            found = [file.find(record(name)) for name in ("a", "ü", "c")]
+            assert [r is not None for r in found] == [number < whole for number in range(3)]
+            file.write([record("a")])
+            file.write([record(name) for name in ("ü", "c")])
+            file.finish()
         assert path.read_bytes() == content
 
 
-def test_records_behind_an_unread_end_are_not_lost(tmp_path: Path) -> None:
+def test_records_of_a_run_that_stops_early_are_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    fill(path, "a", "b")
-    with RecordFile(path, HEADER) as file:
-        next(file.records())
-        file.write([record("c")])
-    assert [r["source"] for r in read_records(path)] == ["a", "b", "c"]
+    content = fill(path, "a", "b")
+    with open_records(path, HEADER) as file:
+        assert file.find(record("a")) == record("a")
+        file.write([record("a")])
+    assert path.read_bytes() == content
 
 
 def test_a_tail_of_zeros_is_cut_off_and_a_damaged_middle_is_not(tmp_path: Path) -> None:
@@ -75,9 +79,10 @@ def test_a_tail_of_zeros_is_cut_off_and_a_damaged_middle_is_not(tmp_path: Path) 
     content = fill(path, "a", "b")
     path.write_bytes(content + b"\0" * 100)  # what a pulled plug can leave
     assert fill(path, "c") == content + to_line(record("c"))
-    path.write_bytes(content + b"\0\n" + to_line(record("c")))
-    with pytest.raises(OutputError, match="line 4 is damaged"):
-        RecordFile(path, HEADER)
+    for lines, number in (([content, b"\0\n"], 4), ([content.splitlines(True)[0], b'{"score": 1}\n'], 2)):
+        path.write_bytes(b"".join([*lines, to_line(record("c"))]))
+        with pytest.raises(OutputError, match=f"line {number} is damaged"), open_records(path, HEADER):
+            pass
     assert path.read_bytes().endswith(to_line(record("c")))
 
 
@@ -85,8 +90,8 @@ def test_a_tail_of_zeros_is_cut_off_and_a_damaged_middle_is_not(tmp_path: Path) 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)
-    with pytest.raises(OutputError, match="not written by classify"):
-        RecordFile(path, HEADER)
+    with pytest.raises(OutputError, match="not written by classify"), open_records(path, HEADER):
+        pass
     assert path.read_bytes() == content
     with pytest.raises(OutputError):
         read_header(path)
@@ -101,9 +106,10 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         ({"sizes": (8, 8)}, r"sizes was \[4, 4\], is \[8, 8\]"),
         ({"draft": True}, "draft was null, is true"),
     ):
-        with pytest.raises(OutputError, match=said):
-            RecordFile(path, HEADER | changes)
-    RecordFile(path, HEADER | {"model": "the same by another name", "batch_size": 3}).close()
+        with pytest.raises(OutputError, match=said), open_records(path, HEADER | changes):
+            pass
+    with open_records(path, HEADER | {"model": "the same by another name", "batch_size": 3}):
+        pass
     assert path.read_bytes() == content
     assert differences({"a": "x" * 64}, {"a": "y" * 64}) == ["a was xxxxxxxxxxxx…, is yyyyyyyyyyyy…"]
 
@@ -112,82 +118,120 @@ def test_a_second_run_is_refused_by_any_name_of_the_file(tmp_path: Path) -> None
     path, link = tmp_path / "r.jsonl", tmp_path / "link.jsonl"
     link.symlink_to(path)
     script = (
-        "import sys; from vit_pipeline.batch.records import RecordFile\n"
+        "import sys; from vit_pipeline.batch.records import open_records\n"
         "from vit_pipeline.errors import OutputError\n"
-        "try: RecordFile(sys.argv[1], {})\n"
+        "try: open_records(sys.argv[1], {}).__enter__()\n"
         "except OutputError as error: print(error)"
     )
-    with RecordFile(path, HEADER):
-        with pytest.raises(OutputError, match="another run is writing"):
-            RecordFile(link, HEADER)
+    with open_records(path, HEADER):
+        with pytest.raises(OutputError, match="another run is writing"), open_records(link, HEADER):
+            pass
         answer = subprocess.run(
             [sys.executable, "-c", script, link], capture_output=True, text=True, check=True
         )
         assert "another run is writing to it" in answer.stdout
-    RecordFile(link, HEADER).close()
+    with open_records(link, HEADER):
+        pass
 
 
-def test_a_full_disk_takes_nothing_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def room(path: Path, size: int) -> Iterator[None]:
+    """The kernel writes files up to this many bytes, then refuses; Python ignores SIGXFSZ."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_a_full_disk_takes_nothing_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     content = fill(path, "a")
-    real, room = os.write, 30
-
-    def write(descriptor: int, data: Any) -> int:
-        nonlocal room
-        if not room:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written = real(descriptor, data[: min(room, 7)])
-        room -= written
-        return written
-
-    with RecordFile(path, HEADER) as file:
-        monkeypatch.setattr(module.os, "write", write)
-        with pytest.raises(OutputError, match=r"r\.jsonl: cannot be written: No space left.*same command"):
-            file.write([record("b")])
+    with open_records(path, HEADER) as file:
+        file.find(record("a"))
+        with room(path, 20), pytest.raises(OutputError, match=r"r\.jsonl: cannot be written.*same command"):
+            file.write([record("a"), record("b")])
         assert path.read_bytes() == content
-        monkeypatch.setattr(module.os, "write", real)
-        file.write([record("b")])
+    with open_records(path, HEADER) as file:
+        assert [file.find(record(name)) for name in "ab"] == [record("a"), None]
+        file.write([record("a"), record("b")])
     assert [r["source"] for r in read_records(path)] == ["a", "b"]
 
 
-def test_a_limit_of_the_system_is_one_line(tmp_path: Path) -> None:
-    """The real thing: the kernel writes a part of a record, then refuses."""
-    path = tmp_path / "r.jsonl"
-    fill(path, "a")
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with RecordFile(path, HEADER) as file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limit[1]))
-        try:  # Python ignores SIGXFSZ: the write fails instead
-            with pytest.raises(OutputError, match="File too large"):
-                file.write([record("b")])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert [r["source"] for r in read_records(path)] == ["a"]
+def test_a_full_disk_takes_nothing_that_is_set_aside(tmp_path: Path) -> None:
+    path, aside = tmp_path / "r.jsonl", tmp_path / "r.jsonl.aside"
+    fill(path, "a", *"b" * 200)
+    content = path.read_bytes()
+    aside.write_bytes(to_line(record("z")) * 100)
+    with open_records(path, HEADER) as file:
+        with room(aside, 3000), pytest.raises(OutputError, match="same command again"):
+            file.find(record("x"))
+        assert path.read_bytes() == content
+    with open_records(path, HEADER) as file:
+        assert [file.find(record(name)) for name in "xbaz"] == [None, *map(record, "baz")]
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="there is no folder"):
-        RecordFile(tmp_path / "none" / "r.jsonl", HEADER)
-    (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(OutputError, match="folder"):
-        RecordFile(tmp_path / "folder.jsonl", HEADER)
-    RecordFile(tmp_path / "r.jsonl", HEADER).close()
+    (tmp_path / "made.jsonl").mkdir()
+    for name, said in ((Path("none", "r.jsonl"), "there is no folder"), ("made.jsonl", "Is a directory")):
+        with pytest.raises(OutputError, match=said), open_records(tmp_path / name, HEADER):
+            pass
+    with open_records(tmp_path / "r.jsonl", HEADER):
+        pass
 
 
 def test_records_are_set_aside_and_found_again(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    fill(path, "a", "b", "c", "b")
-    with RecordFile(path, HEADER) as file:
-        place = next(place for r, place in file.records() if r["source"] == "b")
-        file.aside.write_bytes(b'{"source": "half')  # a run was killed while it set records aside
-        file.set_aside(place)
-        file.write([record("x")])
-        aside = Aside(file.aside)
+    path, aside = tmp_path / "r.jsonl", tmp_path / "r.jsonl.aside"
+    path.write_bytes(fill(path, "a", "b", "c", "d") + b'{"source": "half')
+    aside.write_bytes(to_line(record("z")) + b'{"source": "half')  # killed while it set records aside
+    with open_records(path, HEADER) as file:
+        assert [file.find(record(name)) for name in "axczdbn"] == [
+            *(record("a"), None, record("c"), record("z"), record("d"), record("b"), None)
+        ]
+        assert file.find({"source": "c", "size": 3}) is None
+        file.write([record("a"), record("x")])
     assert [r["source"] for r in read_records(path)] == ["a", "x"]
-    assert aside.find({"source": "c"}) == record("c")
-    assert aside.find({"source": "b"}) == record("b")
-    assert aside.find({"source": "c", "size": 3}) is None
-    assert aside.find({"source": "a"}) is None
+    assert [json.loads(line)["source"] for line in aside.read_text().splitlines()] == [*"zbcd"]
+
+
+def test_only_what_a_later_run_can_use_is_kept_aside(tmp_path: Path) -> None:
+    path, aside = tmp_path / "r.jsonl", tmp_path / "r.jsonl.aside"
+    for inputs, written, kept in (("ab", "ab", None), ("a", "a", None), ("x", "x", "a"), ("xy", "xy", None)):
+        with open_records(path, HEADER) as file:
+            assert len(list(map(file.find, map(record, inputs)))) == len(inputs)
+            file.write([record(name) for name in inputs])
+            file.finish()
+        assert [r["source"] for r in read_records(path)] == [*written]
+        assert aside.exists() == (kept is not None)
+        assert not kept or aside.read_bytes() == to_line(record(kept))
+
+
+def test_errors_are_looked_up_only_where_they_are_not_retried(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    bad = {"source": "bad", "error": {"type": "ImageError", "message": "bad"}}
+    with open_records(path, HEADER) as file:
+        file.write([bad, record("a"), bad])
+    with open_records(path, HEADER) as file:
+        assert [file.find({"source": name}) for name in ("bad", "a", "bad")] == [bad, record("a"), bad]
+    with open_records(path, HEADER) as file:
+        names = ("bad", "bad", "a", "x")
+        assert [file.find({"source": name}, retry_errors=True) for name in names] == [
+            None,
+            None,
+            record("a"),
+            None,
+        ]
+        file.finish()
+    assert not Path(f"{path}.aside").exists()
+
+
+def test_records_of_settings_that_are_gone_are_not_used(tmp_path: Path) -> None:
+    path, aside = tmp_path / "r.jsonl", tmp_path / "r.jsonl.aside"
+    aside.write_bytes(to_line(record("a")))
+    with pytest.raises(OutputError, match="records of an earlier run"), open_records(path, HEADER):
+        pass
+    assert path.read_bytes() == b""
 
 
 ROWS = [
@@ -200,7 +244,7 @@ ROWS = [
 def test_csv(tmp_path: Path) -> None:
     output = tmp_path / "r.csv"
     work = working_file(output)
-    with RecordFile(work, HEADER) as file:
+    with open_records(work, HEADER) as file:
         file.write(ROWS)
     write_table(work, output)
     with output.open(newline="", encoding="utf-8-sig") as table:
@@ -216,7 +260,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vit_pipeline.batch.tables._ROWS", 1)
     output = tmp_path / "r.parquet"
     work = working_file(output)
-    with RecordFile(work, HEADER) as file:
+    with open_records(work, HEADER) as file:
         file.write(ROWS)
     write_table(work, output)
     table = parquet.read_table(output)
@@ -230,7 +274,7 @@ def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
     output = tmp_path / "r.csv"
     work = working_file(output)
     names = ["=1+1.png", "+a", "-2.jpg", "@x", "\tx", "猫.png", "a=b"]
-    with RecordFile(work, HEADER) as file:
+    with open_records(work, HEADER) as file:
         file.write([record(name) | {"label": "=cmd()"} for name in names])
     write_table(work, output)
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
@@ -247,7 +291,7 @@ def test_a_table_appears_whole_or_not_at_all(
 ) -> None:
     output = tmp_path / name
     work = working_file(output)
-    with RecordFile(work, HEADER) as file:
+    with open_records(work, HEADER) as file:
         file.write(ROWS)
     output.write_text("the table before")
 
@@ -271,5 +315,5 @@ def test_names_of_outputs(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=r"must end in \.jsonl, \.csv, \.parquet"):
             working_file(tmp_path / name)
     (tmp_path / "mine.csv").write_text("somebody's table")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="exists already"):
         working_file(tmp_path / "mine.csv")

@@ -1,17 +1,19 @@
-"""The working file of a long run: a header line, then one JSON record a line, in input order.
+"""The working file of a long run: a header line, then one JSON record a line, in the order of the inputs.
 
-It survives being killed, a full disk and a pulled plug: a batch is appended in one piece, a half-written last
-line is cut off when the file is opened again, and what cannot be written is taken back. One run at a time
-holds it. Leaves out: what is in the records (``folder``), the tables made of them (``tables``).
+It survives being killed, a full disk and a power cut: a batch is appended in one piece, a half-written last
+line is cut off by the next append, and what cannot be written is taken back. One run at a time holds it.
+Leaves out: what is in the records (the package itself), the tables made of them (``tables``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,167 +23,146 @@ from ..errors import OutputError, reason
 
 Record = dict[str, Any]
 HEADER = "vit_pipeline"
-#: said in the header, but free to differ when a run resumes: the results stay the same
+#: in the header, but free to differ when a run resumes: the results stay the same
 FREE = frozenset(("model", "from", "revision", "batch_size"))
-SYNC_SECONDS = 5.0  #: what a pulled plug may cost
+SYNC_SECONDS = 5.0  #: what a power cut may cost
 _LONGEST_HEADER = 1_000_000
 
 
-class RecordFile:
-    """An open working file that no other run holds; a context manager.
+@contextmanager
+def open_records(path: str | Path, header: Mapping[str, Any]) -> Iterator[RecordFile]:
+    """A working file, created if it does not exist; meanwhile no other run can open it.
 
-    Args:
-        path: created where it is not there.
-        header: what the records depend on. A file with another header is rejected, ``FREE`` entries apart.
-
-    Raises:
-        OutputError: another run holds the file, it is of another model or other settings, it is damaged, or
-            the system does not allow it.
+    Raises OutputError: another run holds the file, its header is another (``FREE`` entries apart), it is
+    damaged, or the system does not allow it.
     """
-
-    def __init__(self, path: str | Path, header: Mapping[str, Any]) -> None:
-        self.path = Path(os.path.realpath(path))  # one lock, whatever the file is called
-        self.aside = Path(f"{self.path}.aside")  #: records that may be used again
-        self.end = 0  #: where the last complete record ends, in bytes
-        self._synced = time.monotonic()
-        if not self.path.parent.is_dir():  # the lock would create it
-            raise OutputError(f"{path}: there is no folder {self.path.parent}; create it first")
-        self._lock = FileLock(f"{self.path}.lock", blocking=False)
-        self._descriptor: int | None = None
+    target = Path(os.path.realpath(path))  # one lock, whatever the file is called
+    if not target.parent.is_dir():  # the lock would create it
+        raise OutputError(f"{path}: there is no folder {target.parent}; create it first")
+    with ExitStack() as stack:
         try:
-            self._lock.acquire()
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self.path, flags, 0o666)
-            self._open_header(json.loads(to_line({HEADER: header})))  # as in a file: tuples become lists
-            self.end = sum(length for _, length in _scan(self.path))
+            lock = stack.enter_context(FileLock(f"{target}.lock", blocking=False))
+            stack.callback(_remove, lock.lock_file)
+            file = stack.enter_context(target.open("a+b", buffering=0))
+            records = RecordFile(target, file, to_line({HEADER: header}))
         except Timeout as error:
             raise OutputError(
                 f"{path}: another run is writing to it; wait, or give another output"
             ) from error
         except (OSError, NotImplementedError) as error:
-            self.close()
             raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
-        except BaseException:
-            self.close()
-            raise
+        stack.callback(records.sync)
+        yield records
 
-    def _open_header(self, wanted: Record) -> None:
+
+class RecordFile:
+    """An open working file.
+
+    A run asks for the record of each input (``find``), writes one for each, in the same order (``write``),
+    and says when it is through (``finish``). Records of an earlier run stay where they are as long as they
+    are in step with the inputs. Where the two part, the rest of the file moves to ``aside``, and records are
+    looked up there.
+    """
+
+    def __init__(self, path: Path, file: FileIO, header: bytes) -> None:
+        self.path, self._file = path, file
+        self.aside = Path(f"{path}.aside")
+        self._end = self._step = 0  # in bytes: of the complete records; of those in step with the inputs
+        self._standing = 0  # records in step whose turn to be written has not come
+        self._in_step, self._found = True, False
+        self._places: dict[int, int] = {}  # in ``aside``, by a hash of what the record is of
+        self._check_header(header)
+        for number, (record, _, end) in enumerate(_scan(path), start=1):
+            if number > 1 and "source" not in record:
+                raise OutputError(
+                    f"{path}: line {number:,} is damaged; delete it and those below it, and run again"
+                )
+            self._end = end
+        self._before = _scan(path)
+        _, _, self._step = next(self._before)  # the header
+        self._synced = time.monotonic()
+
+    def _check_header(self, wanted: bytes) -> None:
         with self.path.open("rb") as file:
             line = file.readline(_LONGEST_HEADER)
-        if not line.endswith(b"\n") and to_line(wanted).startswith(line):  # new, or killed at its first line
-            self._append(to_line(wanted))
-            self._sync()
-            return
-        found = (_parse(line) or {}).get(HEADER)
-        if not isinstance(found, dict):
-            raise OutputError(f"{self.path}: is there already, not written by classify; give another output")
-        if different := differences(found, wanted[HEADER]):
+        if not line.endswith(b"\n") and wanted.startswith(line):  # new, or killed at its first line
+            if self.aside.exists():
+                raise OutputError(f"{self.aside}: has records of an earlier run; move it away, or delete it")
+            self._append(wanted)
+            self.sync()
+        elif different := differences(read_header(self.path), json.loads(wanted)[HEADER]):
             raise OutputError(
                 f"{self.path}: its results are of other settings ({'; '.join(different)}); "
                 "use those again, or give another output"
             )
 
-    def records(self) -> Iterator[tuple[Record, int]]:
-        """The records that are there, one at a time, each with its place in bytes."""
-        place = 0
-        for record, length in _scan(self.path):
-            if HEADER not in record:
-                yield record, place
-            place += length
-
-    def write(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Append records in one piece. Raises OutputError; then none of these records is in the file."""
-        self._append(b"".join(to_line(record) for record in records))
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            self._sync()
-
-    def set_aside(self, place: int) -> None:
-        """Move the records from ``place`` on to ``aside``: the inputs are others from there."""
-        try:
-            with self.path.open("rb") as file, self.aside.open("ab") as aside:
-                file.seek(place)
-                left = self.end - place
-                while left:
-                    left -= aside.write(file.read(min(left, 1 << 20)))
-                aside.flush()
-                os.fsync(aside.fileno())
-            assert self._descriptor is not None
-            os.ftruncate(self._descriptor, place)
-        except OSError as error:
-            raise OutputError(f"{self.aside}: cannot be written: {reason(error)}") from error
-        self.end = place
-
-    def _append(self, data: bytes) -> None:
-        assert self._descriptor is not None
-        try:
-            os.ftruncate(self._descriptor, self.end)  # a half-written line goes
-            os.lseek(self._descriptor, self.end, os.SEEK_SET)
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):  # the next run cuts off what cannot be taken back now
-                os.ftruncate(self._descriptor, self.end)
-            raise OutputError(
-                f"{self.path}: cannot be written: {reason(error)}; "
-                "what is in it is complete: make room, and run the same command again"
-            ) from error
-        self.end += len(data)
-
-    def _sync(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {reason(error)}") from error
-        self._synced = time.monotonic()
-
-    def close(self) -> None:
-        """Write all to the disk, and let others in."""
-        try:
-            if self._descriptor is not None:
-                try:
-                    self._sync()
-                finally:
-                    os.close(self._descriptor)
-                    self._descriptor = None
-        finally:
-            if self._lock.is_locked:
-                with contextlib.suppress(OSError):  # Windows keeps open files
-                    os.unlink(self._lock.lock_file)  # noqa: PTH108
-                self._lock.release()
-
-    def __enter__(self) -> RecordFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Aside:
-    """Records that were set aside, to be found by what they are of; a few dozen bytes of memory each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.used = 0
-        self._places: dict[int, int] = {}
-        place = 0
-        for record, length in _scan(path, header=False):
-            self._places[hash(identity(record))] = place
-            place += length
-
-    def find(self, wanted: Mapping[str, Any]) -> Record | None:
-        """The record of the same file, or URL."""
-        place = self._places.get(hash(identity(wanted)))
-        if place is None:
+    def find(self, wanted: Mapping[str, Any], retry_errors: bool = False) -> Record | None:
+        """The record of the same file or URL from an earlier run, if there is one to keep."""
+        if self._in_step:
+            record, _, end = next(self._before, ({}, 0, 0))
+            if identity(record) == identity(wanted) and not (retry_errors and "error" in record):
+                self._step, self._standing, self._found = end, self._standing + 1, True
+                return record
+            self._part()
+        if (place := self._places.get(hash(identity(wanted)))) is None:
             return None
-        with self.path.open("rb") as file:
+        with self.aside.open("rb") as file:
             file.seek(place)
-            record = _parse(file.readline()) or {}
+            record = _parse(file.readline())
         if identity(record) != identity(wanted):
             return None
-        self.used += 1
-        return record
+        self._found = True
+        return None if retry_errors and "error" in record else record
+
+    def _part(self) -> None:
+        """Move the records that are not in step to ``aside``; from now on they are looked up there."""
+        self._in_step = False
+        if self._step < self._end:
+            with writing(self.path), self.path.open("rb") as file, self.aside.open("ab") as aside:
+                aside.truncate(max((end for _, _, end in _scan(self.aside)), default=0))  # killed in here
+                self._file.truncate(self._end)
+                file.seek(self._step)
+                shutil.copyfileobj(file, aside)
+                aside.flush()
+                os.fsync(aside.fileno())
+                self._file.truncate(self._step)
+            self._end = self._step
+        if self.aside.exists():
+            self._places = {hash(identity(record)): start for record, start, _ in _scan(self.aside)}
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append records in one piece. Raises OutputError; then none of these records is in the file."""
+        new = records[self._standing :]  # the first ones are in the file already
+        self._standing -= len(records) - len(new)
+        self._append(b"".join(map(to_line, new)))
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def finish(self) -> None:
+        """Records without an input are dropped; but if none has one, all of them are kept in ``aside``."""
+        if self._in_step:
+            self._part()
+        if self._found:
+            self.aside.unlink(missing_ok=True)
+
+    def _append(self, data: bytes) -> None:
+        with writing(self.path):
+            try:
+                self._file.truncate(self._end)  # a half-written line goes
+                left = memoryview(data)
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                with suppress(OSError):  # what cannot be taken back now, the next run cuts off
+                    self._file.truncate(self._end)
+                raise
+        self._end += len(data)
+
+    def sync(self) -> None:
+        """Write all to the disk."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
 
 def identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -189,26 +170,23 @@ def identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return record.get("source"), record.get("size"), record.get("mtime_ns")
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
-    """The records of a working file, one at a time, without the header. Raises OutputError if damaged."""
-    return (record for record, _ in _scan(Path(path)) if HEADER not in record)
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a working file, one at a time, without the header."""
+    return (record for record, _, _ in _scan(path) if "source" in record)
 
 
-def read_header(path: str | Path) -> Record:
+def read_header(path: Path) -> Record:
     """What the records of a working file depend on. Raises OutputError where it is none."""
-    with Path(path).open("rb") as file:
-        header = (_parse(file.readline(_LONGEST_HEADER)) or {}).get(HEADER)
+    with path.open("rb") as file:
+        header = _parse(file.readline(_LONGEST_HEADER)).get(HEADER)
     if not isinstance(header, dict):
-        raise OutputError(f"{path}: not written by classify")
+        raise OutputError(f"{path}: exists already, and was not written by classify; give another output")
     return header
 
 
 def to_line(record: Mapping[str, Any]) -> bytes:
-    """One line of JSON, in UTF-8; names of files that are not text are escaped."""
-    try:
-        return (json.dumps(record, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:
-        return (json.dumps(record) + "\n").encode()
+    """One line of JSON, in UTF-8; what is not text in names of files is escaped, as JSON does it."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -216,11 +194,9 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     said = []
     for key in sorted((found.keys() | wanted.keys()) - FREE):
         before, now = found.get(key), wanted.get(key)
-        if before == now:
-            continue
         if isinstance(before, dict) and isinstance(now, dict):
             said += [f"{key} {text}" for text in differences(before, now)]
-        else:
+        elif before != now:
             said.append(f"{key} was {_short(before)}, is {_short(now)}")
     return said
 
@@ -230,25 +206,37 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}…"
 
 
-def _scan(path: Path, header: bool = True) -> Iterator[tuple[Record, int]]:
-    """Every complete line of a working file, and its length in bytes."""
+def _scan(path: Path) -> Iterator[tuple[Record, int, int]]:
+    """The record of every complete line, and where the line starts and ends, in bytes."""
+    start = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            record = _parse(line)
-            if record is None or (HEADER if header and number == 1 else "source") not in record:
-                if header:
-                    raise OutputError(
-                        f"{path}: line {number:,} is damaged; delete it and those below it, and run again"
-                    )
-                record = {}  # a run was killed while it set records aside
-            yield record, len(line)
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _parse(line), start, start + len(line)
+                start += len(line)
 
 
-def _parse(line: bytes) -> Record | None:
+def _parse(line: bytes) -> Record:
+    """The JSON object in a line; an empty one if the line is damaged."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An OSError in here becomes an OutputError that says how to resume."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written: {reason(error)}; "
+            "what is in it is complete: make room, and run the same command again"
+        ) from error
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):  # Windows keeps open files
+        Path(path).unlink()

@@ -1,6 +1,6 @@
 """A finished working file as CSV or Parquet, written at the end, complete or not at all.
 
-Both are read record by record: memory does not grow with their number. Leaves out: how the working file comes
+Both are made record by record: memory does not grow with their number. Leaves out: how the working file comes
 about (``records``).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def working_file(output: str | Path) -> Path:
         check_installed("pyarrow", path.name)
     work = path.with_name(path.name + ".jsonl")
     if path.exists() and not work.exists():
-        raise OutputError(f"{path}: is there already, without {work.name}; give another output")
+        raise OutputError(f"{path}: exists already, without {work.name}; give another output")
     return work
 
 
@@ -53,7 +53,10 @@ def write_table(work: Path, output: str | Path) -> None:
     if suffix == ".jsonl":
         return
     with replacing(output, f"; the results are in {work.name}") as partial:
-        (_write_csv if suffix == ".csv" else _write_parquet)(work, partial)
+        if suffix == ".csv":
+            write_rows(partial, COLUMNS, map(_row, read_records(work)))
+        else:
+            _write_parquet(work, partial)
 
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -73,10 +76,6 @@ def _guarded(cell: Any) -> Any:
     return f"'{cell}" if runs else cell
 
 
-def _write_csv(work: Path, partial: Path) -> None:
-    write_rows(partial, COLUMNS, map(_row, read_records(work)))
-
-
 def _row(record: Record) -> list[Any]:
     error = record.get("error") or {}
     top = json.dumps(record["top"], ensure_ascii=False) if "top" in record else None
@@ -88,18 +87,14 @@ def _write_parquet(work: Path, partial: Path) -> None:
     from pyarrow import parquet
 
     entry = {"label": pa.string(), "score": pa.float64(), "index": pa.int64()}
+    error = {"type": pa.string(), "message": pa.string()}
     schema = pa.schema(
-        {
-            "source": pa.string(),
-            **entry,
-            "top": pa.list_(pa.struct(entry)),
-            "error": pa.struct({"type": pa.string(), "message": pa.string()}),
-        },
+        {"source": pa.string(), **entry, "top": pa.list_(pa.struct(entry)), "error": pa.struct(error)},
         metadata={HEADER: json.dumps(read_header(work))},
     )
     records = map(_valid_text, read_records(work))
     with partial.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
-        for rows in _pieces(records, _ROWS):
+        while rows := list(islice(records, _ROWS)):
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
@@ -110,8 +105,3 @@ def _valid_text(value: Any) -> Any:
     if isinstance(value, list):
         return [_valid_text(entry) for entry in value]
     return {key: _valid_text(entry) for key, entry in value.items()} if isinstance(value, dict) else value
-
-
-def _pieces(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
-    while rows := list(islice(records, size)):
-        yield rows
