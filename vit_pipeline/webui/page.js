@@ -8,7 +8,10 @@
   };
 
   window.vp = {
-    opened: () => [{ search: location.search, language: navigator.language, origin: location.origin }],
+    opened: () => {
+      const query = Object.fromEntries(new URLSearchParams(location.search));
+      return [{ ...query, language: navigator.language, origin: location.origin }];
+    },
     address: (lang, model, top_k) => {
       document.documentElement.lang = lang === "zh" ? "zh-CN" : "en";
       write({ lang, model, top_k });

@@ -88,11 +88,13 @@ class Worker:
     async def _work(self) -> None:
         while self._jobs:
             batch = [self._jobs.popleft()]
-            while self._jobs and len(batch) < self.max_batch and self._jobs[0].pipe is batch[0].pipe:
+            pipe, began = batch[0].pipe, time.perf_counter()
+            while self._jobs and len(batch) < self.max_batch and self._jobs[0].pipe is pipe:
                 batch.append(self._jobs.popleft())
-            began = time.perf_counter()
+            sources, top_k = [job.source for job in batch], max(job.top_k for job in batch)
+            results: list[Any]
             try:
-                results = await asyncio.to_thread(self._call, batch)
+                results = await asyncio.to_thread(pipe, sources, top_k, len(batch), on_error="return")
             except Exception as error:
                 results = [error] * len(batch)
             took = time.perf_counter() - began
@@ -104,11 +106,6 @@ class Worker:
                 else:
                     prediction = replace(result, source=job.source.name, top=result.top[: job.top_k])
                     job.answer.set_result(Answer(prediction, began - job.since, took, len(batch)))
-
-    @staticmethod
-    def _call(batch: list[_Job]) -> list[Prediction | Exception]:
-        top_k = max(job.top_k for job in batch)
-        return [*batch[0].pipe([job.source for job in batch], top_k, len(batch), on_error="return")]
 
 
 class ModelPool:

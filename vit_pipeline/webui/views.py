@@ -82,6 +82,11 @@ def failed(error: Exception) -> dict[str, str]:
     return {"problem": key, "detail": "" if said else _line(error).partition("; ")[0]}
 
 
+def failure(error: Exception, lang: str) -> str:
+    """The same for a visitor."""
+    return render("failed", lang, answer=failed(error))
+
+
 def for_program(error: Exception) -> str:
     """The same for a program, in one line, with the advice."""
     key = failed(error)["problem"]
