@@ -20,13 +20,14 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from gradio.themes import Default
 from starlette.middleware.cors import CORSMiddleware
 
 from ..images import MAX_BYTES
 from .guard import Guard
 from .handlers import Handlers
 from .page import build
-from .views import TEXTS
+from .views import HERE, TEXTS
 
 #: Seconds that requests in flight have when the server is told to stop, and connections to be closed.
 DRAIN, CLOSE = 7.0, 1.0
@@ -41,10 +42,7 @@ def create_app(
 ) -> Guard:
     """The ASGI application: the page, the API, ``/health/live`` and ``/health/ready``.
 
-    Args:
-        uploads: the folder for uploaded files, which Gradio must have been told of (GRADIO_TEMP_DIR).
-        auth: user name and password that the page asks for.
-        hosts: further names under which the server may be asked.
+    ``uploads`` is the folder for uploaded files, which Gradio must have been told of (GRADIO_TEMP_DIR).
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(CORSMiddleware)  # allows no other origin, and keeps Gradio from doing so
@@ -60,21 +58,12 @@ def create_app(
             return JSONResponse({"status": "stopping"}, status_code=503)
         return JSONResponse({"status": "ready", "model": do.models.start.name})
 
-    here = Path(__file__).parent
-    own = {key: texts for key, texts in TEXTS.items() if "." in key}  # what Gradio's own parts lack
-    gr.mount_gradio_app(
-        server,
-        build(do),
-        "/",
-        auth=auth,
-        max_file_size=MAX_BYTES,
-        ssr_mode=False,
-        footer_links=[],
-        js=(here / "page.js").read_text("utf-8"),
-        css_paths=here / "page.css",
-        theme=gr.themes.Default("teal", neutral_hue="slate", font="system-ui", font_mono="monospace"),
-        i18n=gr.I18n(**{tag: {key: own[key][n] for key in own} for n, tag in enumerate(("en", "zh-CN"))}),
-    )
+    lacking = {key: texts for key, texts in TEXTS.items() if "." in key}  # by Gradio's own parts
+    words = {tag: {key: lacking[key][n] for key in lacking} for n, tag in enumerate(("en", "zh-CN"))}
+    theme = Default(primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace")
+    looks = {"theme": theme, "css_paths": HERE / "page.css", "js": (HERE / "page.js").read_text("utf-8")}
+    looks |= {"i18n": gr.I18n(**words), "footer_links": []}
+    gr.mount_gradio_app(server, build(do), "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
     return guard
 
 
