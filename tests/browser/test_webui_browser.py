@@ -247,7 +247,7 @@ def test_the_language_is_switched_in_the_middle_of_work(web: WebUI, visit: Any, 
 
 
 def test_the_address_carries_the_state_over_a_reload(web: WebUI, visit: Any) -> None:
-    visitor = visit(f"{web.url}/?lang=zh&top_k=2", locale="en-GB")
+    visitor = visit(f"{web.url}/?lang=zh&top_k=2&path=/etc/passwd&t=x", locale="en-GB")
     page = visitor.page
     page.wait_for_selector("#classify-button:text-is('分类')")
     page.locator("#image input[type=file]").set_input_files(CAT)

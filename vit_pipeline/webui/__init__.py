@@ -20,7 +20,7 @@ import socket
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -109,21 +109,17 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortError(f"cannot listen on {host}:{port} ({why}); choose another one with --port") from error
 
 
-def _warnings(host: str, login: bool) -> list[str]:
+def _warnings(host: str, login: bool) -> Iterator[str]:
     """What the owner should know before strangers come."""
     import PIL
 
-    warnings = []
     if not ipaddress.ip_address(host).is_loopback and not login:
-        warnings.append(
-            f"warning: others can reach {host}, and nobody is asked for a password: set {AUTH}=USER:PASSWORD"
-        )
+        yield f"warning: others can reach {host} without a password: set {AUTH}=USER:PASSWORD to ask for one"
     if int(PIL.__version__.split(".")[0]) < SAFE_PILLOW:
-        warnings.append(
+        yield (
             f"warning: Pillow {PIL.__version__} has two critical decoder bugs, fixed in 13.0.0, which gradio"
             " does not ask for yet: make webui installs it (or: pip install --no-deps 'pillow>=13')"
         )
-    return warnings
 
 
 __all__ = ["AUTH", "HOST", "PORT", "PortError", "launch"]

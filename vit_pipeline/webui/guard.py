@@ -111,9 +111,7 @@ class Guard:
         if kind == "file" and not self._is_upload(path.partition("=")[2]):
             return _no(403, "Only files that were uploaded here are served.")
         if self.draining and kind in ("work", "upload"):
-            return _no(
-                503, "The server is about to stop. Try again in a minute. 服务器即将停止，请稍后再试。"
-            )
+            return _no(503, "The server is about to stop. Try again later. 服务器即将停止，请稍后再试。")
         if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
             return _no(411, "Say how long the request is (Content-Length).")
         if int(length) > limit:
@@ -163,7 +161,7 @@ class Guard:
 
 
 def _host(url: str) -> tuple[str, str]:
-    """A URL's host with its port, and without; empty where it has none."""
+    """A URL's host with its port, and without; empty where there is none."""
     with suppress(ValueError):
         parts = urlsplit(url.lower())
         if "@" not in parts.netloc and parts.port != 0:  # raises ValueError where it is no number

@@ -9,8 +9,8 @@
 
   window.vp = {
     opened: () => {
-      const query = Object.fromEntries(new URLSearchParams(location.search));
-      return [{ ...query, language: navigator.language, origin: location.origin }];
+      const { lang, model, tab, top_k } = Object.fromEntries(new URLSearchParams(location.search));
+      return [{ lang, model, tab, top_k, language: navigator.language, origin: location.origin }];
     },
     address: (lang, model, top_k) => {
       document.documentElement.lang = lang === "zh" ? "zh-CN" : "en";

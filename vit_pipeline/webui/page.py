@@ -45,9 +45,8 @@ class Page:
                 self.lang = gr.Radio(**languages, show_label=False, container=False, elem_id="language")
             self.piece("badge", elem_id="badge")
             with gr.Tabs(elem_id="tabs") as self.tabs:
-                for name, part in zip(
-                    TABS, (self.classify, self.load, self.structure, self.api), strict=True
-                ):
+                parts = (self.classify, self.load, self.structure, self.api)
+                for name, part in zip(TABS, parts, strict=True):
                     with self.put(gr.Tab, f"tab_{name}", id=name) as tab:
                         part(tab)
                     tab.select(None, js=f"() => vp.tab('{name}')", api_visibility="private")

@@ -72,8 +72,9 @@ def probability(t: Callable[..., str], score: float, classes: int) -> str:
 
 
 def failed(error: Exception) -> dict[str, str]:
-    """What went wrong, as plain data: which sentence, and the library's own line without its advice, which is
-    for programs. What nobody foresaw is printed for the server's owner.
+    """What went wrong, as plain data: which sentence, and the library's own line without its advice.
+
+    The advice is for programs. What nobody foresaw is printed for the server's owner.
     """
     key = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in TEXTS)
     if key == "Exception":
@@ -151,5 +152,4 @@ def table(rows: Sequence[dict[str, Any]], lang: str) -> str:
 def card(pipe: ViTPipeline, lang: str) -> str:
     """What a loaded model is: sizes, where it is from, where it runs."""
     megabytes = sum(path.stat().st_size for path in pipe.provenance.files) / 1e6
-    parameters = sum(p.numel() for p in pipe.model.parameters())
-    return render("card", lang, pipe=pipe, megabytes=megabytes, parameters=parameters)
+    return render("card", lang, pipe=pipe, megabytes=megabytes, parameters=pipe.model.num_parameters())
