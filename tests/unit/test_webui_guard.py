@@ -49,7 +49,9 @@ def ask(guard: Guard, method: str, path: str, body: Any = b"", client: str = "1.
     async def send(event: Any) -> None:
         answers.append(event)
 
-    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items() if value]
+    raw = [
+        (name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items() if value
+    ]
     scope = {"type": "http", "method": method, "path": path, "headers": raw, "client": (client, 1)}
     asyncio.run(guard(scope, receive, send))
     return answers[0]["status"], dict(answers[0]["headers"])
@@ -99,6 +101,8 @@ def test_methods_and_routes(guard: Guard) -> None:
         f"{API}/upload",
     ):
         assert status(guard, "GET", path) == 404, path
+    for path in ("component_server", "run/classify", "cancel/x", "call/load", "upload/x"):
+        assert status(guard, "POST", f"{API}/{path}") == 404, path
     answered, headers = ask(guard, "GET", "/")
     assert answered == 200
     assert headers[b"x-content-type-options"] == b"nosniff"
@@ -110,6 +114,7 @@ def test_only_uploads_are_served_and_named(guard: Guard, tmp_path: Path) -> None
     mine, work = str(tmp_path / "a" / "cat.png"), f"{API}/call/classify"
     assert status(guard, "GET", f"{API}/file={mine}") == 200
     assert status(guard, "GET", f"{API}/file=/etc/passwd") == 403
+    assert status(guard, "GET", f"{API}/file={tmp_path}/\x1b.png") == 404
     (tmp_path / "link").symlink_to("/etc")
     assert status(guard, "GET", f"{API}/file={tmp_path}/link/passwd") == 403
     bodies = guard.app.bodies  # type: ignore[attr-defined]
