@@ -435,7 +435,8 @@ def test_warnings_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     from vit_pipeline.webui import _warnings
 
     monkeypatch.setattr(PIL, "__version__", "13.0.0")
-    assert _warnings("127.0.0.1", False) == _warnings("::1", False) == _warnings("0.0.0.0", True) == []
+    for host, login in (("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)):
+        assert [*_warnings(host, login)] == []
     (open_to_all,) = _warnings("0.0.0.0", False)
     assert "VIT_PIPELINE_AUTH=USER:PASSWORD" in open_to_all
     monkeypatch.setattr(PIL, "__version__", "12.3.0")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import torch
@@ -270,7 +271,8 @@ def test_an_address_sets_the_page_and_loads_nothing(tmp_path: Path) -> None:
     do = Handlers(ModelPool("demo", [folder], device="cpu"), Worker())
 
     def visit(search: str, language: str = "en-GB") -> Any:
-        return run(do.visit({"search": search, "language": language, "origin": "http://localhost"}))[:6]
+        query = dict(parse_qsl(search.removeprefix("?")))  # as page.js does
+        return run(do.visit({**query, "language": language, "origin": "http://localhost"}))[:6]
 
     plain = visit("")
     assert (plain[0], plain[1], plain[2], plain[3]["selected"], plain[4:]) == (

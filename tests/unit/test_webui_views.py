@@ -46,7 +46,7 @@ def test_what_others_wrote_is_escaped(demo: ViTPipeline, lang: str, tmp_path: Pa
     failed = {"problem": "ImageError", "detail": EVIL}
     pieces = [
         views.render("answer", lang, answer=shown),
-        views.render("history", lang, entries=[shown]),
+        views.render("history", lang, past=[shown]),
         views.render("failed", lang, answer=failed),
         views.render("badge", lang, name=EVIL),
         views.render("api", lang, origin=EVIL),

@@ -19,8 +19,10 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+import tomllib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,6 @@ from ..errors import ArgumentError, VitPipelineError, check_installed, printable
 HOST, PORT = "127.0.0.1", 7860
 AUTH = "VIT_PIPELINE_AUTH"
 SAFE_PILLOW = 13
-_ENVIRONMENT = {
-    "GRADIO_ANALYTICS_ENABLED": "False",  # nobody is told anything
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",  # weights come from ModelScope, and by our own code
-    "GRADIO_RUN_HISTORY": "False",
-    # statistics for a dashboard that is off: otherwise made anew, with pandas, after every request
-    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
-    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),
-}
 
 
 class PortError(VitPipelineError):
@@ -77,7 +69,8 @@ def launch(
     if auth and not (user and password):
         raise ArgumentError(f"the login must look like USER:PASSWORD, in {AUTH} or in the file")
     check_installed("gradio", "the WebUI")
-    os.environ.update(_ENVIRONMENT)
+    settings = tomllib.loads((Path(__file__).parent / "server.toml").read_text("utf-8"))
+    os.environ.update(settings["environment"])
     temporary = tempfile.TemporaryDirectory(prefix="vit-pipeline-", ignore_cleanup_errors=True)
     with _listen(host, port) as listener, temporary as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -96,15 +89,12 @@ def launch(
         login = (user, password) if auth else None
         guard = create_app(Handlers(pool, Worker(max_waiting)), Path(uploads), login, allowed_hosts)
 
-        def ready() -> None:
-            host, port = listener.getsockname()[:2]
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            said = f"vit-pipeline: {pool.start.provenance} is ready on {url}"
-            print(
-                *map(printable, [*_warnings(host, bool(auth)), said]), sep="\n", file=sys.stderr, flush=True
-            )
-
-        asyncio.run(Server(guard, ready).serve(sockets=[listener]))
+        host, port = listener.getsockname()[:2]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        ready = f"vit-pipeline: {pool.start.provenance} is ready on http://{where}"
+        said = map(printable, [*_warnings(host, bool(auth)), ready])
+        say = partial(print, *said, sep="\n", file=sys.stderr, flush=True)
+        asyncio.run(Server(guard, say).serve(sockets=[listener]))
     os._exit(0)  # a model that is being downloaded, or a URL that hangs, must not keep the process
 
 
@@ -119,21 +109,17 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortError(f"cannot listen on {host}:{port} ({why}); choose another one with --port") from error
 
 
-def _warnings(host: str, login: bool) -> list[str]:
+def _warnings(host: str, login: bool) -> Iterator[str]:
     """What the owner should know before strangers come."""
     import PIL
 
-    warnings = []
     if not ipaddress.ip_address(host).is_loopback and not login:
-        warnings.append(
-            f"warning: others can reach {host}, and nobody is asked for a password: set {AUTH}=USER:PASSWORD"
-        )
+        yield f"warning: others can reach {host} without a password: set {AUTH}=USER:PASSWORD to ask for one"
     if int(PIL.__version__.split(".")[0]) < SAFE_PILLOW:
-        warnings.append(
+        yield (
             f"warning: Pillow {PIL.__version__} has two critical decoder bugs, fixed in 13.0.0, which gradio"
             " does not ask for yet: make webui installs it (or: pip install --no-deps 'pillow>=13')"
         )
-    return warnings
 
 
 __all__ = ["AUTH", "HOST", "PORT", "PortError", "launch"]

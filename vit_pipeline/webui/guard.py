@@ -1,18 +1,16 @@
-"""The door in front of Gradio: who may ask, for what, how much of it, and when the answer is no.
+"""The door in front of Gradio: who may ask, for what (``server.toml``), how much of it, and when it says no.
 
-Gradio has many more routes than this page needs, some of which fetch URLs or read files for anyone who asks.
-Only those that the page and ``gradio_client`` use pass. Leaves out what is done with it (``handlers``).
+Leaves out what is done with it (``handlers``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import re
 import socket
 import time
-from collections import OrderedDict
+import tomllib
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,25 +30,13 @@ MAX_UPLOAD, MAX_BODY = 2 * MAX_BYTES, 1024 * 1024
 #: Seconds before another password is looked at from an address that gave a wrong one; addresses remembered.
 LOGIN_DELAY, MAX_ADDRESSES = 5.0, 1000
 
-_API = r"/gradio_api"
-_GET = re.compile(
-    r"/|/config/?|/theme\.css|/manifest\.json|/favicon\.ico|/robots\.txt|/login_check/?|/logout|/health/(live|ready)"
-    r"|/(assets|static|svelte)/[\w./~@+-]+"
-    rf"|{_API}/(info|openapi\.json|app_id|user|token|login_check|startup-events|upload_progress|queue/data|theme\.css)/?"
-    rf"|{_API}/(heartbeat/\w+|call/(classify|structure)/\w+|file=.+)"
-)
-_UPLOAD, _LOGIN = re.compile(rf"{_API}/upload/?"), re.compile(r"/login/?")
-_WORK = re.compile(rf"{_API}/(queue/join|run/predict|call/(classify|structure))/?")
-_POST = re.compile(rf"{_UPLOAD.pattern}|{_LOGIN.pattern}|{_WORK.pattern}|{_API}/(cancel|reset)/?")
-#: Open for as long as a page is: they do not keep the server from stopping.
-_IDLE = re.compile(rf"{_API}/heartbeat/|/health/")
-_POLICY = (
-    b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    b"media-src 'self' data: blob: mediastream:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    b"frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
-)
-_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", _POLICY)]
+_RULES = tomllib.loads((Path(__file__).parent / "server.toml").read_text("utf-8"))
+_ROUTES = {
+    method: {kind: re.compile("|".join(paths)) for kind, paths in kinds.items()}
+    for method, kinds in _RULES["routes"].items()
+}
+_ROUTES["HEAD"] = _ROUTES["GET"]
+_HEADERS = [(name.encode(), value.encode()) for name, value in _RULES["headers"].items()]
 
 
 class Guard:
@@ -67,63 +54,72 @@ class Guard:
         self.named = {host.lower().rstrip(".") for host in hosts}
         self.hosts = {"localhost", socket.gethostname().lower(), *self.named}
         self.draining = False
-        self.open, self.last_work = 0, time.monotonic()  # requests that are being answered
-        self._idle: set[asyncio.Future[None]] = set()
-        self._wrong: OrderedDict[str, float] = OrderedDict()  # address → until when it has to wait
+        self._open, self._last_work = 0, time.monotonic()  # requests that are being answered
+        self._wrong: dict[str, float] = {}  # address → until when it has to wait
+
+    @property
+    def at_work(self) -> bool:
+        """Whether somebody waits for an answer, or may be about to fetch one."""
+        return self._open > 0 or time.monotonic() < self._last_work + 0.5
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        elif scope["type"] != "http":  # no page here opens a WebSocket
-            await send({"type": "websocket.close", "code": 1008})
-        elif rejection := self._rejection(scope):
-            await rejection(scope, receive, send)
-        elif _IDLE.match(scope["path"]):
-            self._idle.add(task := asyncio.ensure_future(self.app(scope, receive, send)))
-            with suppress(asyncio.CancelledError):
-                await task
-            self._idle.discard(task)
-        else:
-            self.open += 1
-            try:
-                await self._pass_on(scope, receive, send)
-            finally:
-                self.open, self.last_work = self.open - 1, time.monotonic()
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # no page here opens a WebSocket
+            return await send({"type": "websocket.close", "code": 1008})
+        routes = _ROUTES.get(scope["method"], {})
+        kind = next((kind for kind, paths in routes.items() if paths.fullmatch(scope["path"])), "")
+        address = str((scope["client"] or ("",))[0])
+        if rejection := self._rejection(scope, kind, address):
+            return await rejection(scope, receive, send)
+        if kind == "idle":
+            return await self.app(scope, receive, send)
 
-    def let_go(self) -> None:
-        """End what is open only because a page is."""
-        for task in self._idle:
-            task.cancel()
+        async def watched(event: Message) -> None:
+            if event["type"] == "http.response.start":
+                event["headers"] = [*event.get("headers", []), *_HEADERS]
+                if event["status"] == 400 and kind == "login":
+                    self._wrong[address] = time.monotonic() + LOGIN_DELAY
+                    if len(self._wrong) > MAX_ADDRESSES:
+                        del self._wrong[next(iter(self._wrong))]
+            await send(event)
 
-    def _rejection(self, scope: Scope) -> JSONResponse | None:
-        """The answer to a request that does not pass."""
+        self._open += 1
+        try:
+            if kind == "work":
+                await self._check_body(scope, receive, watched)
+            else:
+                await self.app(scope, receive, watched)
+        finally:
+            self._open, self._last_work = self._open - 1, time.monotonic()
+
+    def _rejection(self, scope: Scope, kind: str, address: str) -> JSONResponse | None:
+        """The answer to a request that does not pass, whatever its body is."""
         method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
         host, name = _host("//" + headers.get("host", ""))
         origin, origin_name = _host(headers.get("origin", f"//{host}"))
         length = headers.get("content-length", "" if method == "POST" else "0")
-        limit = MAX_UPLOAD if _UPLOAD.fullmatch(path) else MAX_BODY
-        allowed = {"GET": _GET, "HEAD": _GET, "POST": _POST}.get(method)
+        limit = MAX_UPLOAD if kind == "upload" else MAX_BODY
         if not self._is_ours(name):
             return _no(400, f"{host or 'no host'}: not served here; its owner can add it with --allowed-host")
         if origin != host and origin_name not in self.named:
             return _no(403, "Only this server's own pages may ask it; its owner can add --allowed-host.")
-        if allowed is None:
+        if method not in _ROUTES:
             return _no(405, "Method not allowed.")
-        if not path.isprintable() or ".." in path or not allowed.fullmatch(path):
+        if not kind or not path.isprintable() or ".." in path:
             return _no(404, "Not found.")
-        if path.startswith(f"{_API}/file=") and not self._is_upload(path.partition("=")[2]):
+        if kind == "file" and not self._is_upload(path.partition("=")[2]):
             return _no(403, "Only files that were uploaded here are served.")
-        if self.draining and (_WORK.fullmatch(path) or _UPLOAD.fullmatch(path)):
-            return _no(
-                503, "The server is about to stop. Try again in a minute. 服务器即将停止，请稍后再试。"
-            )
+        if self.draining and kind in ("work", "upload"):
+            return _no(503, "The server is about to stop. Try again later. 服务器即将停止，请稍后再试。")
         if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
             return _no(411, "Say how long the request is (Content-Length).")
         if int(length) > limit:
+            most = limit // 2**20
             return _no(
-                413, f"Too large: at most {limit // 2**20} MB at once. 太大了：一次最多 {limit // 2**20} MB。"
+                413, f"Too large: at most {most} MB at once. 太大了：一次最多 {most} MB。", connection="close"
             )
-        if _LOGIN.fullmatch(path) and time.monotonic() < self._wrong.get(_address(scope), 0):
+        if kind == "login" and time.monotonic() < self._wrong.get(address, 0):
             return _no(429, "A wrong password. Wait a few seconds. 密码错误，请等几秒钟。")
         return None
 
@@ -144,41 +140,28 @@ class Guard:
             return foreign or any(map(self._is_foreign, value.values()))
         return isinstance(value, list) and any(map(self._is_foreign, value))
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def watched(event: Message) -> None:
-            if event["type"] == "http.response.start":
-                event["headers"] = [*event.get("headers", []), *_HEADERS]
-                if event["status"] == 400 and _LOGIN.fullmatch(scope["path"]):
-                    self._wrong[_address(scope)] = time.monotonic() + LOGIN_DELAY
-                    while len(self._wrong) > MAX_ADDRESSES:
-                        self._wrong.popitem(last=False)
-            await send(event)
-
-        if not _WORK.fullmatch(scope["path"]):
-            await self.app(scope, receive, watched)
-            return
-        event = body = await receive()
-        while event.get("more_body"):
-            event = await receive()
-            body = {**body, "body": body["body"] + event.get("body", b""), "more_body": False}
+    async def _check_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if it names only files that were uploaded here."""
+        body, app = b"", self.app
         try:
-            foreign = self._is_foreign(json.loads(body.get("body") or b"null"))
-        except (ValueError, RecursionError):
+            body = await Request(scope, receive).body()
+            foreign = self._is_foreign(json.loads(body))
+        except (ValueError, RecursionError, ClientDisconnect):
             foreign = True
         if foreign:
-            no = _no(400, "Not a file that was uploaded here; give the address of one as url=…")
-            await no(scope, receive, send)
-            return
-        events = [body]
+            app = _no(
+                400, "This takes JSON, and only files that were uploaded here; give an address as url=…"
+            )
+        events: list[Message] = [{"type": "http.request", "body": body}]
 
         async def replayed() -> Message:
             return events.pop() if events else await receive()
 
-        await self.app(scope, replayed, watched)
+        await app(scope, replayed, send)
 
 
 def _host(url: str) -> tuple[str, str]:
-    """A URL's host with its port, and without; empty where it has none."""
+    """A URL's host with its port, and without; empty where there is none."""
     with suppress(ValueError):
         parts = urlsplit(url.lower())
         if "@" not in parts.netloc and parts.port != 0:  # raises ValueError where it is no number
@@ -186,11 +169,5 @@ def _host(url: str) -> tuple[str, str]:
     return "", ""
 
 
-def _address(scope: Scope) -> str:
-    return str((scope.get("client") or ("",))[0])
-
-
-def _no(status: int, why: str) -> JSONResponse:
-    return JSONResponse(
-        {"detail": printable(why)}, status, {"connection": "close"} if status == 413 else None
-    )
+def _no(status: int, why: str, **headers: str) -> JSONResponse:
+    return JSONResponse({"detail": printable(why)}, status, headers)

@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import gradio as gr
 
@@ -23,13 +22,14 @@ from ..fetch.urls import is_url, without_password
 from ..names import KNOWN_MODELS
 from ..pipeline import ViTPipeline
 from ..structure import ModelStructure, describe
+from . import views
 from .serving import Busy, ModelPool, Places, Worker
-from .views import NoImageError, card, failed, for_program, message, pictured, render, shown, table, words
 
 MAX_FILES, MAX_TOP_K, MAX_HISTORY = 50, 10, 30
 #: Images that may wait for somebody else's server, and structures for being drawn.
 MAX_FETCHES, MAX_DRAWINGS = 8, 8
 TABS = ("classify", "model", "structure", "api")
+_PROGRESS = gr.Progress()  # as a default, it asks Gradio for one that reports to the page
 Data = dict[str, Any]  # an answer; or a file as Gradio sends it: path, orig_name, …
 
 
@@ -46,40 +46,32 @@ class Handlers:
 
         An address loads no model, since anyone can make a visitor follow a link: the page asks.
         """
-        query = {name: values[-1] for name, values in parse_qs(opened["search"].removeprefix("?")).items()}
-        lang = "zh" if query.get("lang", opened["language"][:2].lower()) == "zh" else "en"
-        tab, number = query.get("tab"), query.get("top_k", "")
-        used = wanted = query.get("model") or self.models.start.name
+        lang = "zh" if opened.get("lang", opened["language"][:2].lower()) == "zh" else "en"
+        tab, number = opened.get("tab"), opened.get("top_k", "")
+        used = wanted = opened.get("model") or self.models.start.name
         status = ""
         if self.models.find(wanted) is None:
             used, tab = self.models.start.name, "model"
-            status = message(lang, "not_loaded", model=wanted, used=used)
+            status = views.message(lang, "not_loaded", model=wanted, used=used)
         choice = wanted if wanted in self.models.choices else used
         top_k = _whole(int(number), MAX_TOP_K) if number.isdecimal() and len(number) < 3 else 5
         return lang, used, choice, gr.update(selected=tab if tab in TABS else TABS[0]), top_k, status, opened
 
-    def write(
+    def pieces(
         self, lang: str, name: str, answer: Data | None, rows: list[Data], past: list[Data], opened: Data
-    ) -> list[Any]:
-        """Everything that is written in one language, in the order in which ``page`` lists it.
+    ) -> dict[str, str]:
+        """Every piece of the page that is written in one language, by its name on the ``page``.
 
         What is empty is left alone: while a page is being opened, an answer may come in between.
         """
+        names = ["header", "badge", "hint", "about", "intro", "api"]
+        names += ["answer"] * bool(answer) + ["history"] * bool(past)
+        values = {"name": name, "names": KNOWN_MODELS, "answer": answer, "past": past}
+        values["origin"] = opened["origin"]
+        pieces = {piece: views.render(piece, lang, **values) for piece in names}
         pipe = self.models.find(name)
-        return [
-            render("header", lang),
-            render("badge", lang, name=name),
-            render("hint", lang),
-            render("failed" if "problem" in answer else "answer", lang, answer=answer)
-            if answer
-            else gr.skip(),
-            table(rows, lang) if rows else gr.skip(),
-            render("history", lang, entries=past) if past else gr.skip(),
-            render("models", lang, names=KNOWN_MODELS),
-            card(pipe, lang) if pipe else message(lang, "not_in_memory", model=name),
-            render("intro", lang),
-            render("api", lang, origin=opened["origin"]),
-        ]
+        pieces["card"] = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
+        return pieces | ({"results": views.table(rows, lang)} if rows else {})
 
     # Classify
 
@@ -100,14 +92,19 @@ class Handlers:
             file = await self._open(pipe, image, url)
             found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
             async with self._two:
-                images = await asyncio.to_thread(pictured, pipe, file.getvalue())
+                images = await asyncio.to_thread(views.pictured, pipe, file.getvalue())
         except Exception as error:
-            answer = failed(error)
-            return render("failed", lang, answer=answer), answer, gr.skip(), gr.skip()
-        answer = shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
+            answer = views.failed(error)
+            return views.render("answer", lang, answer=answer), answer, gr.skip(), gr.skip()
+        answer = views.shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
         kept = ("label", "score", "classes", "source", "model", "tiny", "when")
         past = [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
-        return render("answer", lang, answer=answer), answer, render("history", lang, entries=past), past
+        return (
+            views.render("answer", lang, answer=answer),
+            answer,
+            views.render("history", lang, past=past),
+            past,
+        )
 
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str
@@ -115,37 +112,32 @@ class Handlers:
         """Several files → a table that fills, as shown and as data."""
         rows: list[Data] = []
         files = files or []
-        note = message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
-        note = note if files else message(lang, "NoImageError", "error")
+        note = views.message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
         try:
             pipe = await self._model(name, lang)
             for start in range(0, min(len(files), MAX_FILES), 5):
                 rows += await asyncio.gather(*(self._row(pipe, file) for file in files[start : start + 5]))
-                yield note + table(rows, lang), rows
+                yield note + views.table(rows, lang), rows
+            if not files:
+                raise views.NoImageError("no image")
         except Exception as error:
-            note = render("failed", lang, answer=failed(error))
-        if not rows:
-            yield note, rows
+            yield views.failure(error, lang), rows
 
     async def _row(self, pipe: ViTPipeline, file: Data) -> Data:
         for _ in range(150):  # one of many images: it steps back for others for up to half a minute
             try:
-                return shown(await self.worker.ask(pipe, await self._open(pipe, file, ""), 1), pipe)
+                return views.shown(await self.worker.ask(pipe, await self._open(pipe, file, ""), 1), pipe)
             except Exception as error:
-                answer = failed(error) | {"source": _name(file)}
+                answer = views.failed(error) | {"source": _name(file)}
                 if not isinstance(error, Busy):
                     break
                 await asyncio.sleep(0.2)
         return answer
 
-    async def clear_history(self) -> tuple[str, list[Data]]:
-        """Forget what was classified."""
-        return "", []
-
     async def _model(self, name: str, lang: str) -> ViTPipeline:
         """The page's model; the visitor is told if it had to make room for others' and is loaded again."""
         if self.models.find(name) is None and name in self.models.choices:
-            gr.Info(words(lang)("loading_again", model=name), title=name)
+            gr.Info(views.words(lang)("loading_again", model=name), title=name)
         return await self.models.get(name)
 
     async def _open(self, pipe: ViTPipeline, image: Data | None, url: str) -> io.BytesIO:
@@ -153,19 +145,18 @@ class Handlers:
 
         What a visitor typed is a URL or nothing: never a path on the server.
         """
+        name = _name(image) if image else without_password(url.strip())
         if image:
-            name = _name(image)
             try:
                 content = Path(image["path"]).read_bytes()
             except OSError as error:
                 raise ImageError(f"{name}: the upload is gone; give it again") from error
+        elif not name:
+            raise views.NoImageError("no image; give a file as image=handle_file(…), or an address as url=…")
+        elif not is_url(url):
+            raise UnsafeURLError(f"{name}: not an address; it must look like https://host/image.jpg")
         else:
-            name, reading = without_password(url.strip()), pipe.reading
-            if not name:
-                raise NoImageError("no image; give a file as image=handle_file(…), or an address as url=…")
-            if not is_url(url):
-                raise UnsafeURLError(f"{name}: not an address; it must look like https://host/image.jpg")
-            private, proxy = reading.get("allow_private", False), reading.get("proxy")
+            private, proxy = pipe.reading.get("allow_private", False), pipe.reading.get("proxy")
             with self._fetches:
                 content = await asyncio.to_thread(fetch, url.strip(), allow_private=private, proxy=proxy)
         file = io.BytesIO(content)
@@ -175,14 +166,10 @@ class Handlers:
     # Load model
 
     async def load(
-        self,
-        wanted: str | None,
-        lang: str,
-        name: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio looks for it there
+        self, wanted: str | None, lang: str, name: str, progress: gr.Progress = _PROGRESS
     ) -> tuple[Any, ...]:
         """A model was asked for → what came of it, the model in use, its badge, its card."""
-        t, wanted = words(lang), (wanted or "").strip()
+        t, wanted = views.words(lang), (wanted or "").strip()
         progress(0, desc=t("waiting_turn" if self.models.places.taken else "loading", model=wanted))
 
         def report(file: str, done: int, total: int) -> None:
@@ -192,10 +179,10 @@ class Handlers:
         try:
             pipe = await self.models.get(wanted, report)
         except Exception as error:
-            why = render("failed", lang, answer=failed(error))
-            return why + message(lang, "kept", model=name), gr.skip(), gr.skip(), gr.skip()
-        done = message(lang, "loaded", "good", model=pipe.name)
-        return done, pipe.name, render("badge", lang, name=pipe.name), card(pipe, lang)
+            why = views.failure(error, lang) + views.message(lang, "kept", model=name)
+            return why, gr.skip(), gr.skip(), gr.skip()
+        done = views.message(lang, "loaded", "good", model=pipe.name)
+        return done, pipe.name, views.render("badge", lang, name=pipe.name), views.card(pipe, lang)
 
     # Structure
 
@@ -203,17 +190,13 @@ class Handlers:
         self, lang: str, name: str, flow: bool, trace: bool, image: Data | None, url: str
     ) -> str:
         """The annotated tree of the model in use, with the page's image traced through it if asked for."""
-        note, source = "", None
         try:
-            pipe = await self._model(name, lang)
-            if trace and not image and not url.strip():
-                note = message(lang, "no_trace")
-            elif trace:
-                source = await self._open(pipe, image, url)
+            pipe, given = await self._model(name, lang), image or url.strip()
+            source = await self._open(pipe, image, url) if trace and given else None
             found = await self._describe(pipe, lang, source, "execution" if flow else "module")
-            return note + found.to_html(fragment=True)
         except Exception as error:
-            return render("failed", lang, answer=failed(error))
+            return views.failure(error, lang)
+        return (views.message(lang, "no_trace") if trace and not given else "") + found.to_html(fragment=True)
 
     async def _describe(self, pipe: ViTPipeline, lang: Any, source: Any, order: Any) -> ModelStructure:
         with self._drawings:
@@ -230,7 +213,7 @@ class Handlers:
             answer = await self.worker.ask(pipe, await self._open(pipe, image, url), _whole(top_k))
             return answer.prediction.to_dict()
         except Exception as error:
-            raise gr.Error(for_program(error), print_exception=False) from error
+            raise gr.Error(views.for_program(error), print_exception=False) from error
 
     async def api_structure(self, model: str = "", lang: str = "en", order: str = "module") -> dict[str, Any]:
         """The annotated structure of a model, as describe() gives it, and as ``text``."""
@@ -238,7 +221,7 @@ class Handlers:
             found = await self._describe(await self.models.get(model), lang, None, order)
             return {**_for_client(found.to_dict()), "text": str(found)}
         except Exception as error:
-            raise gr.Error(for_program(error), print_exception=False) from error
+            raise gr.Error(views.for_program(error), print_exception=False) from error
 
 
 def _for_client(value: Any) -> Any:

@@ -8,7 +8,10 @@
   };
 
   window.vp = {
-    opened: () => [{ search: location.search, language: navigator.language, origin: location.origin }],
+    opened: () => {
+      const { lang, model, tab, top_k } = Object.fromEntries(new URLSearchParams(location.search));
+      return [{ lang, model, tab, top_k, language: navigator.language, origin: location.origin }];
+    },
     address: (lang, model, top_k) => {
       document.documentElement.lang = lang === "zh" ? "zh-CN" : "en";
       write({ lang, model, top_k });

@@ -31,7 +31,8 @@ class Page:
 
     def __init__(self, do: Handlers) -> None:
         self.do = do
-        self.worded: list[tuple[Any, dict[str, str]]] = []
+        self.worded: dict[Any, dict[str, str]] = {}  # component → which property says which text
+        self.pieces: dict[str, gr.HTML] = {}  # all that ``Handlers.pieces`` writes
         with gr.Blocks(title="ViT pipeline", analytics_enabled=False, fill_width=False) as self.blocks:
             gr.api(do.api_classify, api_name="classify")
             gr.api(do.api_structure, api_name="structure")
@@ -39,32 +40,32 @@ class Page:
             self.opened, self.shown, self.rows, self.past = hidden(), hidden(), hidden([]), hidden([])
             self.model = gr.Textbox(do.models.start.name, visible=False)
             with gr.Row(elem_classes="vp-header"):
-                self.header = gr.HTML()
-                choices = [("English", "en"), ("中文", "zh")]
-                self.lang = gr.Radio(
-                    choices, value="en", show_label=False, container=False, elem_id="language"
-                )
-            self.badge = gr.HTML(elem_id="badge")
+                self.piece("header")
+                languages = {"choices": [("English", "en"), ("中文", "zh")], "value": "en"}
+                self.lang = gr.Radio(**languages, show_label=False, container=False, elem_id="language")
+            self.piece("badge", elem_id="badge")
             with gr.Tabs(elem_id="tabs") as self.tabs:
-                for name, part in zip(
-                    TABS, (self.classify, self.load, self.structure, self.api), strict=True
-                ):
+                parts = (self.classify, self.load, self.structure, self.api)
+                for name, part in zip(TABS, parts, strict=True):
                     with self.put(gr.Tab, f"tab_{name}", id=name) as tab:
-                        part()
+                        part(tab)
                     tab.select(None, js=f"() => vp.tab('{name}')", api_visibility="private")
-                    if name == "structure":
-                        self.draw_on(tab.select, self.flow.input, self.trace.input)
             self.language()
 
     def put(self, kind: Any, says: str | dict[str, str], **options: Any) -> Any:
         """A component, in English at first; ``says``: what of it carries which text, or its label's."""
         says = {"label": says} if isinstance(says, str) else says
         component = kind(**{name: words("en")(key) for name, key in says.items()}, **options)
-        self.worded.append((component, says))
+        self.worded[component] = says
         return component
 
-    def classify(self) -> None:
-        put = self.put
+    def piece(self, name: str, **options: Any) -> gr.HTML:
+        """A part of the page that a template writes."""
+        self.pieces[name] = gr.HTML(**options)
+        return self.pieces[name]
+
+    def classify(self, _: gr.Tab) -> None:
+        put, do = self.put, self.do
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 self.image_inputs()
@@ -72,80 +73,70 @@ class Page:
                 self.top_k = put(gr.Slider, "top_k", elem_id="top-k", buttons=[], **limits)
                 button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
             with gr.Column(scale=6, min_width=320):
-                self.answer, self.hint = gr.HTML(elem_id="answer"), gr.HTML(elem_id="hint")
+                answer = self.piece("answer", elem_id="answer")
+                self.piece("hint", elem_id="hint")
         with put(gr.Accordion, "several", open=False, elem_id="several"):
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
             all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
-            self.results = gr.HTML(elem_id="results")
+            results = self.piece("results", elem_id="results")
         with put(gr.Accordion, "history", open=False, elem_id="history"):
-            self.history = gr.HTML()
+            history = self.piece("history")
             clear = put(gr.Button, {"value": "clear_history"}, size="sm", elem_id="clear-history")
 
-        do, image, url = self.do, self.image, self.url
-        given = [self.lang, self.model, self.top_k, self.past]
-        answered = [self.answer, self.shown, self.history, self.past]
-        options = _QUIET | {"show_progress": "minimal", "show_progress_on": self.answer}
+        image, url, given = self.image, self.url, [self.lang, self.model, self.top_k, self.past]
+        answered = [answer, self.shown, history, self.past]
+        options = _QUIET | {"show_progress": "minimal", "show_progress_on": answer}
         for event in (
             image.change(do.classify_image, [image, *given], [*answered, url], **options),
             url.submit(do.classify_url, [url, *given], [*answered, image], **options),
             button.click(do.classify, [image, url, *given], answered, **options),
         ):
             event.then(None, js=_SHOW_ANSWER, api_visibility="private")
-        options["show_progress_on"] = self.results
-        several = [files, self.lang, self.model]
-        all_button.click(do.classify_files, several, [self.results, self.rows], **options)
-        clear.click(do.clear_history, None, [self.history, self.past], **_QUIET)
+        options["show_progress_on"] = results
+        all_button.click(do.classify_files, [files, self.lang, self.model], [results, self.rows], **options)
+        clear.click(None, None, [history, self.past], js="() => ['', []]", api_visibility="private")
 
     def image_inputs(self) -> None:
-        self.image = self.put(
-            gr.Image,
-            {"label": "image", "placeholder": "drop_hint"},
-            type="filepath",
-            sources=["upload", "webcam", "clipboard"],
-            buttons=[],
-            height=300,
-            elem_id="image",
-        )
+        says = {"label": "image", "placeholder": "drop_hint"}
+        reads = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
+        self.image = self.put(gr.Image, says, **reads, buttons=[], height=300, elem_id="image")
         says = {"label": "url_label", "placeholder": "url_placeholder"}
         self.url = self.put(gr.Textbox, says, submit_btn=True, max_length=8000, elem_id="url")
         for name, photos in PHOTOS.items():
             if paths := [str(EXAMPLES / photo) for photo in photos if (EXAMPLES / photo).exists()]:
                 shown = gr.Examples(paths, self.image, elem_id=f"examples-{name}", api_visibility="private")
-                self.worded.append((shown.dataset, {"label": f"examples_{name}"}))
+                self.worded[shown.dataset] = {"label": f"examples_{name}"}
 
-    def load(self) -> None:
+    def load(self, _: gr.Tab) -> None:
         models = self.do.models
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 says = {"label": "model_choice", "info": "model_info_any" if models.open else "model_info"}
                 names = {"choices": [*models.choices], "allow_custom_value": models.open}
-                self.choice = self.put(
-                    gr.Dropdown, says, value=models.start.name, elem_id="model-choice", **names
-                )
+                names["value"] = models.start.name
+                self.choice = self.put(gr.Dropdown, says, **names, elem_id="model-choice")
                 button = self.put(gr.Button, {"value": "load"}, variant="primary", elem_id="load-button")
                 self.status = gr.HTML(elem_id="load-status")
-                self.about = gr.HTML()
+                self.piece("about")
             with gr.Column(scale=6, min_width=320):
-                self.card = gr.HTML(elem_id="model-card")
-        given, loaded = [self.choice, self.lang, self.model], [self.status, self.model, self.badge, self.card]
-        options = _QUIET | {"show_progress": "full", "show_progress_on": self.card}
-        self.note_address(button.click(self.do.load, given, loaded, **options).then)
+                card = self.piece("card", elem_id="model-card")
+        loaded = [self.status, self.model, self.pieces["badge"], card]
+        options = _QUIET | {"show_progress": "full", "show_progress_on": card}
+        done = button.click(self.do.load, [self.choice, self.lang, self.model], loaded, **options)
+        self.note_address(done.then)
 
-    def structure(self) -> None:
-        self.intro = gr.HTML()
+    def structure(self, tab: gr.Tab) -> None:
+        self.piece("intro")
         with gr.Row(elem_classes="vp-options"):
-            self.flow = self.put(gr.Checkbox, "order_execution", elem_id="order")
-            self.trace = self.put(gr.Checkbox, "trace", elem_id="trace")
-        self.tree = gr.HTML(elem_id="structure", padding=False)
+            flow = self.put(gr.Checkbox, "order_execution", elem_id="order")
+            trace = self.put(gr.Checkbox, "trace", elem_id="trace")
+        tree = gr.HTML(elem_id="structure", padding=False)
+        given = [self.lang, self.model, flow, trace, self.image, self.url]
+        for event in (tab.select, flow.input, trace.input, self.lang.input):
+            event(self.do.structure, given, tree, **_QUIET | {"show_progress": "minimal"})
 
-    def draw_on(self, *events: Any) -> None:
-        """Draw the structure whenever one of these happens."""
-        given = [self.lang, self.model, self.flow, self.trace, self.image, self.url]
-        for event in events:
-            event(self.do.structure, given, self.tree, **_QUIET | {"show_progress": "minimal"})
-
-    def api(self) -> None:
-        self.snippet = gr.HTML()
+    def api(self, _: gr.Tab) -> None:
+        self.piece("api")
 
     def note_address(self, event: Any) -> None:
         """Write into the address what has changed."""
@@ -155,28 +146,25 @@ class Page:
         """The page is opened, or another language is chosen."""
         chosen = [self.lang, self.model, self.choice, self.tabs, self.top_k, self.status]
         opened = self.blocks.load(self.do.visit, self.opened, [*chosen, self.opened], js=_OPENED, **_QUIET)
+
+        async def write(lang: str, *given: Any) -> dict[Any, Any]:
+            said = {
+                component: gr.update(**{name: words(lang)(key) for name, key in says.items()})
+                for component, says in self.worded.items()
+            }
+            pieces = self.do.pieces(lang, *given)
+            return said | {self.pieces[name]: piece for name, piece in pieces.items()}
+
         given = [self.lang, self.model, self.shown, self.rows, self.past, self.opened]
-        answers = [self.hint, self.answer, self.results, self.history]
-        written = [self.header, self.badge, *answers, self.about, self.card, self.intro, self.snippet]
-        written = [*(component for component, _ in self.worded), *written]
-
-        async def write(lang: str, *given: Any) -> list[Any]:
-            t = words(lang)
-            said = [gr.update(**{name: t(key) for name, key in says.items()}) for _, says in self.worded]
-            return [*said, *self.do.write(lang, *given)]
-
         for event in (opened.then, self.lang.input):
-            self.note_address(event(write, given, written, **_QUIET).then)
+            self.note_address(event(write, given, [*self.worded, *self.pieces.values()], **_QUIET).then)
         self.note_address(self.top_k.release)
-        self.draw_on(self.lang.input)
 
 
 def build(do: Handlers) -> gr.Blocks:
     """The whole page, and the two functions for programs."""
     blocks = Page(do).blocks
     blocks.max_threads = 256  # events at once; the handlers wait on the event loop, not in threads
-    blocks.state_session_capacity = (
-        100  # each holds a copy of the page's configuration, also for one API call
-    )
+    blocks.state_session_capacity = 100  # each holds a copy of the configuration, also for one API call
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     return blocks

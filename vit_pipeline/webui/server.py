@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,18 +20,19 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from gradio.themes import Default
 from starlette.middleware.cors import CORSMiddleware
 
 from ..images import MAX_BYTES
 from .guard import Guard
 from .handlers import Handlers
 from .page import build
-from .views import TEXTS
+from .views import HERE, TEXTS
 
-#: Seconds that requests in flight have when the server is told to stop, and that it takes at most to stop.
-DRAIN, STOP = 7.0, 9.0
+#: Seconds that requests in flight have when the server is told to stop, and connections to be closed.
+DRAIN, CLOSE = 7.0, 1.0
 #: Uploads are deleted when they are this old (seconds), or sooner when all together are larger (bytes).
-UPLOAD_AGE, UPLOAD_BYTES, SWEEP = 1800.0, 2 * 1024**3, 60.0
+UPLOAD_AGE, UPLOAD_BYTES, SWEEP = 1800.0, 2 * 1024**3, 60
 #: More than places to wait in (serving.Places): whoever has one is not kept from a thread by others.
 THREADS = 64
 
@@ -42,18 +42,15 @@ def create_app(
 ) -> Guard:
     """The ASGI application: the page, the API, ``/health/live`` and ``/health/ready``.
 
-    Args:
-        uploads: the folder for uploaded files, which Gradio must have been told of (GRADIO_TEMP_DIR).
-        auth: user name and password that the page asks for.
-        hosts: further names under which the server may be asked.
+    ``uploads`` is the folder for uploaded files, which Gradio must have been told of (GRADIO_TEMP_DIR).
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(CORSMiddleware)  # allows no other origin, and keeps Gradio from doing so
     guard = Guard(server, uploads, hosts)
 
     @server.get("/health/live")
-    async def live() -> JSONResponse:
-        return JSONResponse({"status": "live"})
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
 
     @server.get("/health/ready")
     async def ready() -> JSONResponse:
@@ -61,20 +58,12 @@ def create_app(
             return JSONResponse({"status": "stopping"}, status_code=503)
         return JSONResponse({"status": "ready", "model": do.models.start.name})
 
-    here = Path(__file__).parent
-    own = {key: texts for key, texts in TEXTS.items() if "." in key}
-    own = gr.I18n(**{tag: {key: own[key][n] for key in own} for n, tag in enumerate(("en", "zh-CN"))})
-    looks = {
-        "js": (here / "page.js").read_text("utf-8"),
-        "css_paths": here / "page.css",
-        "footer_links": [],
-        "i18n": own,
-    }
-    theme = gr.themes.Default(
-        primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace"
-    )
-    limits = {"auth": auth, "max_file_size": MAX_BYTES, "ssr_mode": False}
-    gr.mount_gradio_app(server, build(do), "/", theme=theme, **looks, **limits)
+    lacking = {key: texts for key, texts in TEXTS.items() if "." in key}  # by Gradio's own parts
+    words = {tag: {key: lacking[key][n] for key in lacking} for n, tag in enumerate(("en", "zh-CN"))}
+    theme = Default(primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace")
+    looks = {"theme": theme, "css_paths": HERE / "page.css", "js": (HERE / "page.js").read_text("utf-8")}
+    looks |= {"i18n": gr.I18n(**words), "footer_links": []}
+    gr.mount_gradio_app(server, build(do), "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
     return guard
 
 
@@ -82,54 +71,37 @@ class Server(uvicorn.Server):
     """uvicorn, but a signal first lets requests in flight be answered, and the exit code is 0."""
 
     def __init__(self, guard: Guard, on_ready: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(guard, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+        super().__init__(uvicorn.Config(guard, log_level="warning", ws="none"))
+        self.config.callback_notify, self.config.timeout_notify = self._sweep, SWEEP
         self.guard, self.on_ready = guard, on_ready
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
-        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        self._tasks.append(asyncio.create_task(_sweep(self.guard.uploads)))
+        self._own = frozenset(self.guard.uploads.rglob("*"))
         self.on_ready()
 
-    def stop(self) -> None:
+    async def _sweep(self) -> None:
+        await asyncio.to_thread(sweep, self.guard.uploads, self._own)
+
+    def handle_exit(self, *_: object) -> None:
         """Take no more work, let what is there finish, then end; the second time, end at once."""
         if self.guard.draining:
-            self.should_exit = True
-            return
+            self._end()
         self.guard.draining = True
-        timer = threading.Timer(STOP, self._end_now)
-        timer.daemon = True
-        timer.start()
-        self._tasks.append(asyncio.create_task(self._drain()))
+        threading.Thread(target=self._drain, daemon=True).start()  # ends whatever the event loop does
 
-    async def _drain(self) -> None:
-        end = time.monotonic() + DRAIN
-        while time.monotonic() < end and not self.should_exit:
-            if not self.guard.open and time.monotonic() - self.guard.last_work > 0.5:
-                break
-            await asyncio.sleep(0.1)
-        self.guard.let_go()
-        self.should_exit = True
+    def _drain(self) -> None:
+        until = time.monotonic() + DRAIN
+        while self.guard.at_work and time.monotonic() < until:
+            time.sleep(0.1)
+        self.should_exit = True  # uvicorn closes connections
+        time.sleep(CLOSE)  # some stay open for as long as a page is
+        self._end()
 
-    def _end_now(self) -> None:
+    def _end(self) -> None:
         shutil.rmtree(self.guard.uploads, ignore_errors=True)
         os._exit(0)
-
-
-async def _sweep(uploads: Path) -> None:
-    """Delete old uploads for as long as the server runs; what it put there itself at its start stays."""
-    own = frozenset(uploads.rglob("*"))
-    while True:
-        await asyncio.sleep(SWEEP)
-        await asyncio.to_thread(sweep, uploads, own)
 
 
 def sweep(

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from ..errors import ModelNameError, VitPipelineError
@@ -56,16 +56,14 @@ class _Job:
     pipe: ViTPipeline
     source: IO[bytes]
     top_k: int
-    answer: asyncio.Future[Answer]
-    since: float
+    done: asyncio.Future[tuple[Any, float, float, int]] = field(default_factory=asyncio.Future)
 
 
 class Worker:
-    """Calls pipelines in a thread, one after the other, each with what waits for it. For one event loop.
+    """Calls pipelines in a thread, one after the other, for one event loop.
 
-    Args:
-        max_waiting: images that may wait or be in work.
-        max_batch: images in one call. Nobody waits for a batch to fill.
+    At most ``max_waiting`` images wait or are in work. Up to ``max_batch`` that wait for the same model are
+    computed in one call; nobody waits for a batch to fill.
     """
 
     def __init__(self, max_waiting: int = MAX_WAITING, max_batch: int = MAX_BATCH) -> None:
@@ -79,51 +77,40 @@ class Worker:
         Raises Busy at once, and what calling the pipeline raises.
         """
         with self.places:
-            job = _Job(pipe, source, top_k, asyncio.get_running_loop().create_future(), time.perf_counter())
+            job, asked = _Job(pipe, source, top_k), time.perf_counter()
             self._jobs.append(job)
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._work())
-            return await job.answer
+            result, began, took, together = await job.done
+        if isinstance(result, Exception):
+            raise result
+        prediction = replace(result, source=source.name, top=result.top[:top_k])
+        return Answer(prediction, began - asked, took, together)
 
     async def _work(self) -> None:
         while self._jobs:
-            batch = [self._jobs.popleft()]
-            while self._jobs and len(batch) < self.max_batch and self._jobs[0].pipe is batch[0].pipe:
+            pipe, batch, began = self._jobs[0].pipe, [self._jobs.popleft()], time.perf_counter()
+            while self._jobs and len(batch) < self.max_batch and self._jobs[0].pipe is pipe:
                 batch.append(self._jobs.popleft())
-            began = time.perf_counter()
+            sources, top_k = [job.source for job in batch], max(job.top_k for job in batch)
+            results: list[Any]
             try:
-                results = await asyncio.to_thread(self._call, batch)
+                results = await asyncio.to_thread(pipe, sources, top_k, len(batch), on_error="return")
             except Exception as error:
                 results = [error] * len(batch)
             took = time.perf_counter() - began
             for job, result in zip(batch, results, strict=True):
-                if job.answer.done():  # whoever asked has gone
-                    continue
-                if isinstance(result, Exception):
-                    job.answer.set_exception(result)
-                else:
-                    prediction = replace(result, source=job.source.name, top=result.top[: job.top_k])
-                    job.answer.set_result(Answer(prediction, began - job.since, took, len(batch)))
-
-    @staticmethod
-    def _call(batch: list[_Job]) -> list[Prediction | Exception]:
-        top_k = max(job.top_k for job in batch)
-        return [*batch[0].pipe([job.source for job in batch], top_k, len(batch), on_error="return")]
+                if not job.done.done():  # whoever asked may have gone
+                    job.done.set_result((result, began, took, len(batch)))
 
 
 class ModelPool:
     """Loads the models that a server's owner allows, one at a time, and keeps the last few.
 
     Every page names its model with each request: loading one takes no other visitor's away, nor breaks a
-    request in flight, and one that was unloaded meanwhile is loaded again.
-
-    Args:
-        start: the model to begin with; always kept, always allowed.
-        allowed: names and folders besides the short names; ``any`` allows everything.
-        progress: told of the download of ``start``.
-        options: as for ``ViTPipeline.from_pretrained``.
-
-    Raises what ``ViTPipeline.from_pretrained`` raises for ``start``.
+    request in flight, and one that was unloaded meanwhile is loaded again. ``start`` is always kept and
+    allowed; ``allowed`` names others besides the short names, or is ``any``. ``options`` and errors are those
+    of ``ViTPipeline.from_pretrained``.
     """
 
     def __init__(
@@ -156,13 +143,14 @@ class ModelPool:
             allowed = ", ".join(self.choices)
             raise ModelNameError(f"{name}: not allowed on this server, whose owner allows {allowed}")
         with self.places:
-            return await asyncio.to_thread(self._find_or_load, name, progress)
+            return await asyncio.to_thread(self._load, name, progress)
 
-    def _find_or_load(self, name: str, progress: Progress | None) -> ViTPipeline:
+    def _load(self, name: str, progress: Progress | None) -> ViTPipeline:
         with self._turn:
-            if (loaded := self.find(name)) is None:
-                loaded = ViTPipeline.from_pretrained(name, progress=progress, **self._options)
-                self._kept[name] = loaded
-                for unused in [*self._kept][: 1 - MODELS_KEPT]:  # one more is the first, which stays
-                    del self._kept[unused]
+            if found := self.find(name):  # whoever came before wanted the same
+                return found
+            loaded = ViTPipeline.from_pretrained(name, progress=progress, **self._options)
+            self._kept[name] = loaded
+            for unused in [*self._kept][: 1 - MODELS_KEPT]:  # one more is the first, which stays
+                del self._kept[unused]
             return loaded

@@ -72,14 +72,20 @@ def probability(t: Callable[..., str], score: float, classes: int) -> str:
 
 
 def failed(error: Exception) -> dict[str, str]:
-    """What went wrong, as plain data: which sentence, and the library's own line without its advice, which is
-    for programs. What nobody foresaw is printed for the server's owner.
+    """What went wrong, as plain data: which sentence, and the library's own line without its advice.
+
+    The advice is for programs. What nobody foresaw is printed for the server's owner.
     """
     key = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in TEXTS)
     if key == "Exception":
         print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
     said = key in ("Busy", "NoImageError", "Exception")  # the sentence says it all
     return {"problem": key, "detail": "" if said else _line(error).partition("; ")[0]}
+
+
+def failure(error: Exception, lang: str) -> str:
+    """The same for a visitor."""
+    return render("failed", lang, answer=failed(error))
 
 
 def for_program(error: Exception) -> str:
@@ -146,5 +152,4 @@ def table(rows: Sequence[dict[str, Any]], lang: str) -> str:
 def card(pipe: ViTPipeline, lang: str) -> str:
     """What a loaded model is: sizes, where it is from, where it runs."""
     megabytes = sum(path.stat().st_size for path in pipe.provenance.files) / 1e6
-    parameters = sum(p.numel() for p in pipe.model.parameters())
-    return render("card", lang, pipe=pipe, megabytes=megabytes, parameters=parameters)
+    return render("card", lang, pipe=pipe, megabytes=megabytes, parameters=pipe.model.num_parameters())
