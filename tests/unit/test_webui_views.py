@@ -18,6 +18,7 @@ from PIL import Image
 from tiny import make_checkpoint
 
 from vit_pipeline import LabelScore, Prediction, ViTPipeline, errors
+from vit_pipeline.checkpoints.processors import seen_image
 from vit_pipeline.webui import views
 from vit_pipeline.webui.server import sweep
 from vit_pipeline.webui.serving import Answer, Busy
@@ -99,7 +100,7 @@ def test_the_csv_is_safe_and_reads_chinese(demo: ViTPipeline) -> None:
 def test_the_seen_image_is_what_the_model_saw(demo: ViTPipeline) -> None:
     pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(pixels.numpy())
-    seen = views.seen_image(demo, demo.preprocess(image))
+    seen = seen_image(demo.processor, demo.preprocess(image))
     assert np.array_equal(np.asarray(seen), np.asarray(image))
     again = Image.open(BytesIO(base64.b64decode(views.data_url(seen).partition(",")[2])))
     assert np.array_equal(np.asarray(again), np.asarray(image))

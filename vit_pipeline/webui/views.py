@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from ..batch.tables import write_rows
+from ..checkpoints.processors import seen_image
 from ..errors import ImageError
 from ..pipeline import ViTPipeline
 from .serving import Answer
@@ -109,7 +109,7 @@ def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
 def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
     """The image as given and as the model sees it, small enough for the page. Raises ImageError."""
     image = pipe.read(source)
-    seen = seen_image(pipe, pipe.preprocess(image))
+    seen = seen_image(pipe.processor, pipe.preprocess(image))
     found = {"given_size": image.size, "seen": data_url(seen), "seen_size": seen.size}
     patch = pipe.model.config.patch_size
     found |= {"patch": patch, "grid": (seen.width // patch, seen.height // patch)}
@@ -117,17 +117,6 @@ def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
         image.thumbnail((side, side))
         found[name] = data_url(image, "JPEG")
     return found
-
-
-def seen_image(pipe: ViTPipeline, pixel_values: torch.Tensor) -> Image.Image:
-    """The model's input, made an image again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
-    pixels, processor = pixel_values[0].float().cpu(), pipe.processor  # (3, H, W)
-    if getattr(processor, "do_normalize", False):
-        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
-        pixels = pixels * std + mean
-    if getattr(processor, "do_rescale", True):
-        pixels = pixels / processor.rescale_factor
-    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def data_url(image: Image.Image, kind: str = "PNG") -> str:
