@@ -110,7 +110,7 @@ def progress_bars(quiet: bool, *columns: str) -> Iterator[Progress | None]:
 
 @contextmanager
 def download_bars(quiet: bool = False) -> Iterator[Any]:
-    """Call it with (file name, bytes so far, bytes in all); None where nobody watches."""
+    """Call it with (file name, bytes so far, bytes in all), or (what is being done, 0, 0); None if quiet."""
     columns = (
         "{task.description}",
         "BarColumn",
@@ -122,12 +122,15 @@ def download_bars(quiet: bool = False) -> Iterator[Any]:
         tasks: dict[str, Any] = {}
 
         def update(name: str, done: int, total: int) -> None:
-            assert bars is not None
+            if not total:
+                note(f"{name} …")
+            if not total or bars is None:
+                return
             if name not in tasks:
                 tasks[name] = bars.add_task(name)
             bars.update(tasks[name], completed=done, total=total)
 
-        yield None if bars is None else update
+        yield None if quiet else update
 
 
 def print_prediction(prediction: Prediction, *, first: bool, classes: int) -> None:
