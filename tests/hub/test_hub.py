@@ -428,11 +428,14 @@ def test_a_mixture_of_two_revisions_is_not_used(tiny: HubServer, tiny_files: Fil
     assert door.find_cached(REPO) is None
 
 
+@pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("moved", range(5))
 def test_a_refresh_that_is_killed_while_its_files_are_moved(
-    tiny: HubServer, tiny_files: Files, monkeypatch: pytest.MonkeyPatch, moved: int
+    tiny: HubServer, tiny_files: Files, monkeypatch: pytest.MonkeyPatch, moved: int, recorded: bool
 ) -> None:
     folder, newer = door.download(REPO).folder, other(tiny_files)
+    if not recorded:  # as if the client alone had made the copy
+        (folder / RECORD).unlink()
     tiny.add(REPO, newer)
     move, done = Path.replace, []
 
