@@ -226,6 +226,14 @@ def test_pickles_in_shards(hub: HubServer, tiny_files: Files) -> None:
     assert door.find_cached(REPO) is None
 
 
+def test_leftovers_of_an_interrupted_download(hub: HubServer, tiny_files: Files) -> None:
+    """The repository has replaced its weights since; the old ones are not taken for part of it."""
+    fill(snapshot_folder(REPO).with_name(".master.new"), tiny_files)
+    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
+    hub.add(REPO, files)
+    assert door.download(REPO).files == (CONFIG, PREPROCESSOR, PICKLE)
+
+
 def test_weights_beside_those_that_were_downloaded(hub: HubServer, tiny_files: Files) -> None:
     """Loading would prefer them, so the copy is not the one that was downloaded."""
     files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
