@@ -100,6 +100,7 @@ def test_cached_copy_needs_no_modelscope_and_a_download_is_silent(tiny: HubServe
         logging.warning("still heard")
         assert hub.download("{REPO}", refresh=True).downloaded
     """
+    tiny.fault(CONFIG, status=503, times=1)  # the client would log its retry
     cold = run_python(code)
     assert cold == (0, "", "WARNING:root:still heard\n"), cold[2]
     tiny.clear()
