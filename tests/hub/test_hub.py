@@ -100,6 +100,7 @@ def test_cached_copy_needs_no_modelscope_and_a_download_is_silent(tiny: HubServe
         logging.warning("still heard")
         assert hub.download("{REPO}", refresh=True).downloaded
     """
+    tiny.fault(CONFIG, status=503, times=1)  # the client would log its retry
     cold = run_python(code)
     assert cold == (0, "", "WARNING:root:still heard\n"), cold[2]
     tiny.clear()
@@ -224,6 +225,14 @@ def test_pickles_in_shards(hub: HubServer, tiny_files: Files) -> None:
     assert door.find_cached(REPO) is not None
     (found.folder / shards[1]).unlink()
     assert door.find_cached(REPO) is None
+
+
+def test_leftovers_of_an_interrupted_download(hub: HubServer, tiny_files: Files) -> None:
+    """The repository has replaced its weights since; the old ones are not taken for part of it."""
+    fill(snapshot_folder(REPO).with_name(".master.new"), tiny_files)
+    files = {name: tiny_files[name] for name in (CONFIG, PREPROCESSOR)} | {PICKLE: b"PK weights"}
+    hub.add(REPO, files)
+    assert door.download(REPO).files == (CONFIG, PREPROCESSOR, PICKLE)
 
 
 def test_weights_beside_those_that_were_downloaded(hub: HubServer, tiny_files: Files) -> None:
@@ -428,11 +437,14 @@ def test_a_mixture_of_two_revisions_is_not_used(tiny: HubServer, tiny_files: Fil
     assert door.find_cached(REPO) is None
 
 
+@pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("moved", range(5))
 def test_a_refresh_that_is_killed_while_its_files_are_moved(
-    tiny: HubServer, tiny_files: Files, monkeypatch: pytest.MonkeyPatch, moved: int
+    tiny: HubServer, tiny_files: Files, monkeypatch: pytest.MonkeyPatch, moved: int, recorded: bool
 ) -> None:
     folder, newer = door.download(REPO).folder, other(tiny_files)
+    if not recorded:  # as if the client alone had made the copy
+        (folder / RECORD).unlink()
     tiny.add(REPO, newer)
     move, done = Path.replace, []
 
