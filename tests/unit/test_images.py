@@ -487,6 +487,9 @@ def test_slow_decoders_are_kept_from_their_worst() -> None:
     last = progressive.rindex(b"\xff\xda")
     with pytest.raises(ImageError, match="scans"):
         read_image(progressive[:-2] + progressive[last:-2] * 140 + progressive[-2:])
+    arithmetic = progressive.replace(b"\xff\xc2", b"\xff\xca", 1)
+    with pytest.raises(ImageError, match="scans"):
+        read_image(arithmetic[:-2] + arithmetic[last:-2] * 50 + arithmetic[-2:])
 
 
 # -- what cameras and other programs write ----------------------------------------------------------------
