@@ -231,7 +231,7 @@ FLOODS: dict[str, Callable[[], bytes]] = {
         b"II*\0"
         + struct.pack("<I", 1_000_008)
         + bytes(1_000_000)
-        + _directory(*(struct.pack("<HHII", 40_000 + i, 1, 900_000, 8) for i in range(20_000)))
+        + _directory(*(struct.pack("<HHII", 40_000 + i, 1, 500_000, 8) for i in range(20_000)))
     ),
 }
 

@@ -148,6 +148,7 @@ def _one(mode: str, value: object) -> Image.Image:
         (_one("I;16", 129), (1, 1, 1)),
         (_one("I", 40000), (156, 156, 156)),
         (_one("F", 0.5), (128, 128, 128)),
+        (_one("F", 1.0), (255, 255, 255)),
         (_one("F", 200.4), (200, 200, 200)),
         (_one("YCbCr", (128, 128, 128)), (128, 128, 128)),
         (_one("HSV", (0, 255, 255)), (255, 0, 0)),
@@ -487,6 +488,9 @@ def test_slow_decoders_are_kept_from_their_worst() -> None:
     last = progressive.rindex(b"\xff\xda")
     with pytest.raises(ImageError, match="scans"):
         read_image(progressive[:-2] + progressive[last:-2] * 140 + progressive[-2:])
+    arithmetic = progressive.replace(b"\xff\xc2", b"\xff\xca", 1)
+    with pytest.raises(ImageError, match="scans"):
+        read_image(arithmetic[:-2] + arithmetic[last:-2] * 50 + arithmetic[-2:])
 
 
 # -- what cameras and other programs write ----------------------------------------------------------------

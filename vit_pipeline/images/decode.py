@@ -105,9 +105,7 @@ def decode_file(data: bytes, max_pixels: int, formats: Collection[str], draft: S
     if "too_many" in known and re.search(known["too_many"].encode(), data):
         raise ImageError(_TOO_MANY_PARTS)
     scans = _jpeg_scans(data) if format == "JPEG" else 1
-    file = _Parts(data, format)
-    image: Image.Image = _OPENERS[format](file)
-    file.longest = sys.maxsize
+    image: Image.Image = _OPENERS[format](_Parts(data, format))
     room = int(MEMORY * max(1, max_pixels / MAX_PIXELS)) - 2 * len(data)
     _fit(image, format, scans, max_pixels, room, draft)
     size = image.size
