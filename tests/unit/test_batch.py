@@ -20,6 +20,7 @@ from PIL import Image, TiffImagePlugin
 
 from vit_pipeline import Prediction, ViTPipeline, pipeline
 from vit_pipeline.batch import Summary, classify
+from vit_pipeline.engine import Clock
 from vit_pipeline.errors import (
     ArgumentError,
     CheckpointError,
@@ -168,6 +169,13 @@ def test_a_model_that_breaks_down_ends_the_run(
 
 
 # Folders to files
+
+
+def test_a_summary_in_words() -> None:
+    said = str(Summary(Path("r.jsonl"), 3, 1, 2, 4.0, Clock(0.01, 0.02, 0.5)))
+    spent = "0.5 images/s (decode 5.0 ms, model 10.0 ms, wait 250.0 ms each)"
+    assert said == f"3 images, 1 error, 1 of them from before, {spent}"
+    assert str(Summary(Path("r.jsonl"), 1)) == "1 image, 0 errors, 1 of them from before"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,4 +83,8 @@ def test_a_backbone_has_no_classes(tmp_path: Path, architecture: str) -> None:
 def test_a_card_says_what_is_not_known(run: Run) -> None:
     assert "SHA-256        not known to this package" in str(model_card("vit-base"))
     assert json.loads(run("models", "vit-base", "--json")[1])["published"]["sha256"] == {}
-    assert "SHA-256" not in str(model_card("demo"))
+    said = str(model_card("demo"))
+    assert not any(word in said for word in ("SHA-256", "top-1", "None"))
+    card = model_card("vit-base")
+    for one in (card, replace(card, preprocessing="none")):
+        assert str(one).count("preprocessing") == 1
