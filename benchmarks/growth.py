@@ -22,9 +22,9 @@ from vit_pipeline.sources import find_images
 RUN = """
 import sys
 from vit_pipeline import ViTPipeline
-from vit_pipeline.batch import classify_folder
+from vit_pipeline.batch import classify
 pipe = ViTPipeline.from_pretrained(sys.argv[1], device="cpu", dtype="auto")
-summary = classify_folder(sys.argv[2], sys.argv[3], pipe, batch_size=32)
+summary = classify(sys.argv[2], sys.argv[3], pipe, batch_size=32)
 print(summary.rate, summary.errors, summary.images)
 """
 
