@@ -225,7 +225,15 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "gif comment": lambda: _in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 240_000 + b"\0"),
     "gif comment of 3 MB": lambda: _in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 12_000 + b"\0"),
     "tiff strips": lambda: (
-        b"II*\0\x08\0\0\0" + _directory(struct.pack("<HHII", 273, 4, 15_000_000, 200)) + bytes(60_000_000)
+        b"II*\0\x08\0\0\0"
+        + _directory(
+            *(
+                struct.pack("<HHII", tag, 3, 1, value)
+                for tag, value in ((258, 8), (262, 1), (277, 1), (278, 1))
+            ),
+            struct.pack("<HHII", 273, 4, 15_000_000, 200),
+        )
+        + bytes(60_000_200)
     ),
     "tiff tags": lambda: (
         b"II*\0"

@@ -266,6 +266,8 @@ def test_the_result_is_a_image_of_its_own() -> None:
     assert source.info == {"transparency": (1, 2, 3)}
     assert type(image) is Image.Image
     assert image.info == {}
+    source.info = {"dpi": (72, 72)}
+    assert read_image(source).info == {}
 
 
 def test_draft_reads_a_large_jpeg_smaller_but_not_too_small() -> None:
@@ -289,6 +291,8 @@ def test_draft_reads_a_large_jpeg_smaller_but_not_too_small() -> None:
         (b"hello, this is a text", "text"),
         ("你好，这是一段文字".encode(), "text"),
         (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\0\0\0\x18ftypmp42", "video"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x18ftypavif", "AVIF"),
         (bytes(range(128, 256)), "no image"),
@@ -488,6 +492,8 @@ def test_slow_decoders_are_kept_from_their_worst() -> None:
     last = progressive.rindex(b"\xff\xda")
     with pytest.raises(ImageError, match="scans"):
         read_image(progressive[:-2] + progressive[last:-2] * 140 + progressive[-2:])
+    with pytest.raises(ImageError, match="scans"):  # an end of the image where none can be hides nothing
+        read_image(progressive[:2] + b"\xff\xd9" + progressive[2:-2] + progressive[last:-2] * 140)
     arithmetic = progressive.replace(b"\xff\xc2", b"\xff\xca", 1)
     with pytest.raises(ImageError, match="scans"):
         read_image(arithmetic[:-2] + arithmetic[last:-2] * 50 + arithmetic[-2:])
