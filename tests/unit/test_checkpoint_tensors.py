@@ -71,6 +71,12 @@ def test_tensors_must_be_those_of_the_config(config: ViTConfig) -> None:
             ckpt.match(wrong, config, "it")
 
 
+def test_the_number_of_tensors_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ckpt, "MAX_TENSORS", 39)
+    with pytest.raises(CheckpointError, match="more than 39 tensors"):
+        ckpt.read_weights([folder / "model.safetensors"], "it")
+
+
 def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
     good = (folder / "model.safetensors").read_bytes()
     path = tmp_path / "model.safetensors"

@@ -38,6 +38,14 @@ def test_equal_to_the_processor_alone(processor: ViTImageProcessorPil) -> None:
         assert torch.equal(to_pixel_values(processor, image), expected)
 
 
+def test_a_longest_edge_is_left_to_the_processor() -> None:
+    processor = ViTImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 40}, **SQUASH)
+    image = formula_image(100, 30)
+    expected = processor(images=image, return_tensors="pt").pixel_values[0]
+    assert expected.shape[-1] == 40
+    assert torch.equal(to_pixel_values(processor, image), expected)
+
+
 def test_what_cannot_be_resized_names_the_image() -> None:
     processor = TimmImageProcessor(**to_processor_config(timm_config("vit_tiny_patch16_224"), "it"))
     with pytest.raises(ImageError, match=r"long\.png: an image of 60000×1 pixels is too long"):

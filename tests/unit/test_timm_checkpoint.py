@@ -579,6 +579,9 @@ def test_class_names(in_pretrained_cfg: bool) -> None:
     assert labels({"labels": ["a", "b", "c"]}, in_pretrained_cfg) == ["a", "b", "c"]
     described = {"label_names": ["n1", "n2", "n3"], "label_descriptions": {"n1": "cat", "n3": "dog, hound"}}
     assert labels(described, in_pretrained_cfg) == ["cat", "n2", "dog, hound"]
+    both = timm_config("vit_tiny_patch16_224", 3, **SMALL) | {"label_names": ["a", "b", "c"]}
+    both["pretrained_cfg"]["label_names"] = ["x", "y", "z"]
+    assert translate(both).id2label == {0: "a", 1: "b", 2: "c"}
     assert labels({"label_names": {"2": "c", "0": "a"}}, in_pretrained_cfg) == ["a", "class 1", "c"]
 
 
