@@ -232,6 +232,10 @@ def test_iterables_of_every_kind(demo: ViTPipeline) -> None:
     ):
         assert [prediction.label for prediction in demo(many)] == ["cat", "cat"]
     assert demo(row).label == demo({"bytes": None, "path": str(path)}).label == "cat"
+    rows = [{"image": Image.open(path), "label": 3}, {"label": 3, "img": {"bytes": b"", "path": str(path)}}]
+    rows.append({"image": np.asarray(Image.open(path).convert("RGB"))})
+    assert [prediction.label for prediction in demo(rows)] == ["cat"] * 3
+    assert demo(rows[1]).source == str(path)
     assert demo(path, top_k=np.int64(2), batch_size=np.int32(1)).top[1].label == "dog"
 
 

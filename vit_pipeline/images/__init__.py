@@ -48,7 +48,8 @@ def read_image(
     Args:
         source: URL (http, https), ``data:`` URL, path, ``Path``, bytes, binary file object, Pillow image,
             numpy array ((H, W), (H, W, 1), (H, W, 3) or (H, W, 4); uint8, bool, uint16, or float 0…1), torch
-            tensor ((C, H, W), same dtypes), or ``{"bytes": …, "path": …}`` as in rows of ``datasets``.
+            tensor ((C, H, W), same dtypes), ``{"bytes": …, "path": …}``, or a row of ``datasets`` with one of
+            these as its ``image`` or ``img``.
         allow_private: also fetch URLs of private addresses (your own network).
         proxy: ``"http://host:port"`` for URLs, or ``"env"`` for the environment's.
         max_pixels: width times height; more is rejected before it is decoded, and a JPEG decoded at 1/2, 1/4
@@ -119,9 +120,12 @@ def _recognize(source: Any) -> tuple[str, str]:
 
 
 def _in_row(source: Any, *keys: str) -> Any:
-    """What a row of ``datasets`` holds under the first of these keys that has a value."""
+    """What a row of ``datasets`` holds: its image, or of that the first of these keys that has a value."""
     row = source if isinstance(source, dict) else {}
-    return next((row[key] for key in keys if row.get(key)), source)
+    for key in (*keys, "image", "img"):
+        if key in row and not (row[key] is None or (isinstance(row[key], str | bytes) and not row[key])):
+            return _in_row(row[key], *keys)
+    return source
 
 
 def _read(form: str, source: Any, max_bytes: int) -> bytes:
