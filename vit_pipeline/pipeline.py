@@ -23,6 +23,8 @@ from .names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .explain import Explanation
+
 Pool = Literal["cls", "mean", "patches"]
 
 
@@ -318,6 +320,19 @@ class ViTPipeline:
         if pool == "patches":
             return tokens[:, 1:]
         return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
+
+    def explain(self, image: Any, target: str | int | None = None) -> Explanation:
+        """Where the decision for one image came from, and how far to trust that.
+
+        Args:
+            image: anything that :meth:`read` takes.
+            target: the class to explain, by its label or index; None: the predicted one.
+
+        Raises ImageError, ArgumentError. See :class:`vit_pipeline.explain.Explanation`.
+        """
+        from .explain import explain
+
+        return explain(self, self.preprocess(self.read(image)), source_name(image), target)
 
     def _there(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """On the model's device, in its dtype."""

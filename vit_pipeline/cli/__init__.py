@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import classify, features, models, predict, structure, webui
+from . import classify, explain, features, models, predict, structure, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ COMMANDS = (
     predict.predict,
     classify.classify,
     structure.structure,
+    explain.explain,
     features.features,
     features.similar,
     models.models,

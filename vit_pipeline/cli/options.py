@@ -56,8 +56,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 def output(*suffixes: str) -> Any:
     """``--output``: a file whose name ends in one of ``suffixes``; another one is said at once."""
 
-    def check(path: Path) -> Path:
-        if path.suffix.lower() not in suffixes:
+    def check(path: Path | None) -> Path | None:
+        if path is not None and path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"{printable(path)}: the name must end in {' or '.join(suffixes)}")
         return path
 
