@@ -15,6 +15,8 @@ from .config import pair
 from .files import PREPROCESSOR
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
     from transformers import ViTConfig
     from transformers.image_processing_backends import PilBackend
 
@@ -104,3 +106,17 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def seen_image(processor: Any, pixel_values: Tensor) -> Image.Image:
+    """A model's input made an image again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
+    import torch
+    from PIL import Image
+
+    pixels = pixel_values[0].float().cpu()  # (3, H, W)
+    if getattr(processor, "do_normalize", False):
+        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
+        pixels = pixels * std + mean
+    if getattr(processor, "do_rescale", True):
+        pixels = pixels / processor.rescale_factor
+    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())

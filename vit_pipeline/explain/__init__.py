@@ -2,15 +2,13 @@
 
 ::
 
-    explanation.py    Explanation: one image, explained                      ← open this first
-    inside.py         attentions, their flow to CLS, the logit lens; the model's twin
-    maps.py           gradient-weighted attention, integrated gradients, occlusion
-    faithfulness.py   deletion, insertion, SaCo, beside random and the image's centre
+    explanation.py    Explanation: one image, explained                       ← open this first
+    inside.py         attentions, the logit lens, gradient-attention, integrated gradients, occlusion
+    faithfulness.py   deletion, insertion, SaCo, beside random and the image's centre; on many images
     figure.py         the figure, the page, JSON, arrays
-    evaluate.py       which method to trust, measured on a folder
 """
 
-from .explanation import FROM_ATTENTION, METHODS, Explanation, explain
-from .faithfulness import Faithfulness
+from .explanation import METHODS, Explanation, explain
+from .faithfulness import Faithfulness, evaluate
 
-__all__ = ["FROM_ATTENTION", "METHODS", "Explanation", "Faithfulness", "explain"]
+__all__ = ["METHODS", "Explanation", "Faithfulness", "evaluate", "explain"]

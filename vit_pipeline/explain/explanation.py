@@ -1,6 +1,6 @@
-"""One image, explained: what the model attends to, what it would have said layer by layer, where the evidence is.
+"""One image, explained: what the model attends to, what each layer would have said, where the evidence lies.
 
-Leaves out how each is computed (``inside``, ``maps``, ``faithfulness``) and drawn (``figure``).
+Leaves out how it is computed (``inside``, ``faithfulness``) and shown (``figure``).
 """
 
 from __future__ import annotations
@@ -12,275 +12,211 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.config import pair
+from ..checkpoints.processors import seen_image
 from ..errors import ArgumentError, CheckpointError
-from . import figure, inside, maps
-from .faithfulness import Faithfulness, centre_map, measure
-from .inside import Floats
+from . import figure, inside
+from .faithfulness import Faithfulness, measure
+from .inside import Floats, Indices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..pipeline import Prediction, ViTPipeline
+    from ..pipeline import LabelScore, Prediction, ViTPipeline
 
-#: These do not know the class.
-FROM_ATTENTION = ("attention", "rollout")
-METHODS = ("gradient-attention", "occlusion", "integrated-gradients", *FROM_ATTENTION)
-
-P, R = ParamSpec("P"), TypeVar("R")
+DEFAULT = "gradient-attention"  #: as faithful as the slow ones, in one pass there and back
+METHODS = (DEFAULT, "occlusion", "integrated-gradients", "attention", "rollout")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def _kept(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Computed at the first call with these arguments, once, whichever threads call; then kept, read-only."""
+def _kept(method: Method) -> Method:
+    """Computed once for the same arguments, whichever threads ask for it; arrays are kept read-only."""
 
     @wraps(method)
-    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
-        key = (method.__name__, args, *sorted(kwargs.items()))
+    def run(self: Explanation, *args: Any, **options: Any) -> Any:
+        key = (method.__name__, args, *sorted(options.items()))
         with self._lock:
             if key not in self._found:
-                found = self._found[key] = method(self, *args, **kwargs)
-                if isinstance(found, np.ndarray):
-                    found.setflags(write=False)
-            return self._found[key]  # type: ignore[no-any-return]
+                self._found[key] = method(self, *args, **options)
+                if isinstance(self._found[key], np.ndarray):
+                    self._found[key].setflags(write=False)
+            return self._found[key]
 
-    return run
+    return cast(Method, run)
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where a decision came from, and how far to trust that. Made by ``ViTPipeline.explain``.
+    """Where the decision for one image came from. ``ViTPipeline.explain`` makes it.
 
-    Everything is computed when it is asked for, and kept. Maps have one score for each patch of the model's
-    grid, (rows, cols), in float32. L layers, H heads, N tokens: CLS, then the patches row by row.
+    Everything is computed when it is asked for, and kept. A map is (rows, cols), one score for each patch of
+    the model's grid. L layers, H heads, N tokens: CLS, then the patches row by row.
 
-    >>> e = pipe.explain("examples/cat.png")
+    >>> e = ViTPipeline.from_pretrained("demo").explain("examples/cat.png")
     >>> e.heatmap().shape, e.faithfulness().gain > e.faithfulness().centre.gain
     ((8, 8), True)
     """
 
     pipe: ViTPipeline = field(repr=False)
-    pixel_values: Tensor = field(repr=False)  #: (1, 3, H, W), as the model takes the image
+    pixel_values: Tensor = field(repr=False)  #: (1, 3, H, W), what the model takes
+    image: Image.Image = field(repr=False)  #: the same as an image: what the model saw
     source: str  #: the image's name
-    prediction: Prediction | None  #: None: a backbone, without a classifier
-    target: int | None  #: the index of the class that is explained
+    prediction: Prediction | None  #: None for a backbone, which has no classifier
+    target: LabelScore | None  #: the class that is explained, with its probability
+    patch: tuple[int, int]  #: (height, width) of a patch, in pixels of ``image``
+    grid: tuple[int, int]  #: (rows, cols) of patches
     _found: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
-    def patch(self) -> tuple[int, int]:
-        """The (height, width) of a patch in pixels."""
-        height, width = pair(self.pipe.model.config.patch_size)
-        return height, width
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """How many (rows, cols) of patches there are."""
-        return self.pixel_values.shape[2] // self.patch[0], self.pixel_values.shape[3] // self.patch[1]
-
-    @property
-    def label(self) -> str:
-        """The class that is explained."""
-        return self.pipe.labels[self._classified("a class")]
-
-    @property
-    def probability(self) -> float:
-        """The probability of that class."""
-        return float(self._probabilities(self.pixel_values)[0])
-
-    @property
-    def image(self) -> Image.Image:
-        """The image as the model saw it: RGB, at the model's size."""
-        return seen_image(self.pipe.processor, self.pixel_values)
-
-    # What happens inside
-
-    @property
     @_kept
     def attentions(self) -> Floats:
-        """(L, H, N, N): what token i looks at in row i; equal to ``output_attentions`` of an eager model."""
+        """(L, H, N, N): row i is what token i looks at. Equal to ``output_attentions`` of an eager model."""
         return inside.attentions(self.pipe.model, self.pixel_values)
 
     def attention(self, layer: int = -1, head: int | None = None) -> Floats:
-        """What CLS looks at, (rows, cols), in one layer and one head, or in the mean of its heads.
+        """What CLS looks at, (rows, cols), in one layer and one head; None: in the mean of its heads.
 
         Both are counted from 0, or from the end as -1, -2 … Raises ArgumentError.
         """
         for what, index, count in zip(("layer", "head"), (layer, head), self.attentions.shape, strict=False):
             if index is not None and not -count <= index < count:
-                raise ArgumentError(f"there is no {what} {index}: this model has {what}s 0 to {count - 1}")
+                raise ArgumentError(f"there is no {what} {index}; this model has {what}s 0 to {count - 1}")
         heads = self.attentions[layer]  # (H, N, N)
         return (heads.mean(0) if head is None else heads[head])[0, 1:].reshape(self.grid)
 
     def rollout(self) -> Floats:
-        """How attention flows from the patches through all layers to CLS, (rows, cols); heads are averaged.
+        """How attention flows from the patches through all layers to CLS, (rows, cols), heads averaged.
 
-        Source: Abnar & Zuidema 2020: the product of (A + 1)/2 over the layers.
+        Source: Abnar & Zuidema 2020, the product of (A + 1)/2 over the layers.
         """
-        row = inside.flow(self.attentions.mean(1)) / 2 ** len(self.attentions)
-        return np.asarray(row, np.float32).reshape(self.grid)
+        return inside.flow(self.attentions.mean(1)).reshape(self.grid) / np.float32(2 ** len(self.attentions))
 
     def attention_distance(self) -> Floats:
-        """How far each head looks, (L, H), in pixels of the image as the model saw it.
-
-        Source: Dosovitskiy et al. 2021, figure 7, right; among the patches alone, CLS left out.
+        """How far the heads look, (L, H), in pixels of ``image``: the mean distance from a patch to those it
+        looks at, weighted by attention, CLS left out. Source: Dosovitskiy et al. 2021, figure 7, right.
         """
-        return inside.attention_distance(self.attentions, self.grid, self.patch)
+        return inside.distance(
+            self.attentions, np.indices(self.grid).reshape(2, -1).T * np.float32(self.patch)
+        )
 
     @property
+    @_kept
     def lens(self) -> list[Prediction]:
         """What the model would have said after layer 0 (the embeddings) … L; the last is the prediction.
 
-        Source: nostalgebraist 2020, the logit lens: the final LayerNorm and the classifier on each layer's CLS.
+        The final LayerNorm and the classifier on each layer's CLS. Source: nostalgebraist 2020, logit lens.
         """
-        return [self.pipe.postprocess(logits, sources=[self.source])[0] for logits in self._lens_logits()]
-
-    @_kept
-    def _lens_logits(self) -> list[Tensor]:
-        self._classified("the lens")
-        return inside.lens(self.pipe.model, self.pixel_values)
-
-    # Where the evidence lies
+        self._class("the lens")
+        every = inside.lens(self.pipe.model, self.pixel_values)
+        return [self.pipe.postprocess(logits, sources=[self.source])[0] for logits in every]
 
     @_kept
     def heatmap(
-        self,
-        method: str = "gradient-attention",
-        *,
-        layer: int = -1,
-        head: int | None = None,
-        steps: int = 32,
+        self, method: str = DEFAULT, *, layer: int = -1, head: int | None = None, steps: int = 32
     ) -> Floats:
         """(rows, cols): how much each patch speaks for the class; below 0: against it.
 
         Args:
-            method: ``gradient-attention`` (Chefer et al. 2021: as faithful as the slow ones, in one pass there
-                and back); ``occlusion`` (what graying a patch costs the logit); ``integrated-gradients`` (what
-                it adds to the logit between gray and the image); ``attention``, ``rollout``: what CLS looks
-                at, whatever the class.
-            layer, head: those of ``attention``.
-            steps: those of ``integrated-gradients``.
+            method: ``gradient-attention``, attention that raises the class's logit, through all layers to CLS
+                (Chefer et al. 2021); ``occlusion``, what graying the patch costs the logit;
+                ``integrated-gradients``, what it adds from gray to the image; ``attention`` and ``rollout``,
+                what CLS looks at, whatever the class.
+            layer, head: for ``attention``, as in :meth:`attention`.
+            steps: for ``integrated-gradients``: between gray and the image.
 
-        Raises ArgumentError, also where a method's package is missing; CheckpointError for a backbone.
+        Raises ArgumentError, also where captum is missing; CheckpointError for a backbone.
         """
         if method not in METHODS:
             raise ArgumentError(f"method is {method!r}; use {', '.join(METHODS)}")
         if method != "attention" and (layer, head) != (-1, None):
-            raise ArgumentError(f"layer and head are for the method 'attention', not {method!r}")
+            raise ArgumentError(f"layer and head are for method 'attention', not {method!r}")
         if method == "attention":
-            return self.attention(layer, head).copy()
+            return self.attention(layer, head)
         if method == "rollout":
             return self.rollout()
-        given = (self.pipe.model, self.pixel_values, self._classified(method))
+        given = self.pipe.model, self.pixel_values, self._class(method)
         if method == "gradient-attention":
-            found = maps.gradient_attention(*given)
-        elif method == "occlusion":
-            found = maps.occlusion(*given, self._gray(), self._patches())
-        else:
-            found = maps.integrated_gradients(*given, self._gray(), self._patches(), steps)
-        return found.reshape(self.grid)
+            return inside.gradient_attention(*given).reshape(self.grid)
+        if method == "occlusion":
+            return inside.occlusion(*given, *self._gray()).reshape(self.grid)
+        return inside.integrated_gradients(*given, *self._gray(), steps).reshape(self.grid)
 
     @_kept
-    def faithfulness(
-        self, method: str = "gradient-attention", *, layer: int = -1, head: int | None = None
-    ) -> Faithfulness:
-        """How far this image bears the map out, beside a random map and the image's centre.
+    def faithfulness(self, method: str = DEFAULT, **of: int | None) -> Faithfulness:
+        """How far to trust a map, by this image, beside a random map and the image's centre.
 
         The arguments are those of :meth:`heatmap`.
         """
-        scores = self.heatmap(method, layer=layer, head=head)
-        return self._measured(
-            method, scores, random=self.yardstick("random"), centre=self.yardstick("centre")
-        )
+        return self._measured(method, self.heatmap(method, **of), *map(self.yardstick, ("random", "centre")))
 
     @_kept
     def yardstick(self, name: str) -> Faithfulness:
-        """The faithfulness of ``"random"``, a map of the image's own random numbers, or of ``"centre"``."""
-        seed = zlib.crc32(inside.to_numpy(self.pixel_values).tobytes())  # the same for the same image
-        random = np.random.default_rng(seed).random(self.grid, np.float32)
-        return self._measured(name, random if name == "random" else centre_map(self.grid))
+        """The faithfulness of ``"random"``, the same for the same image, or of ``"centre"``."""
+        seed = zlib.crc32(self.image.tobytes())
+        rows, cols = ((np.arange(count) + 0.5) / count - 0.5 for count in self.grid)
+        centre = -np.hypot(rows[:, None], cols)
+        return self._measured(
+            name, centre if name == "centre" else np.random.default_rng(seed).random(self.grid)
+        )
 
-    def _measured(self, name: str, scores: Floats, **yardsticks: Faithfulness) -> Faithfulness:
-        self._classified("faithfulness")
-        given = (self._probabilities, self.pixel_values, self._gray(), self._patches())
-        return measure(name, scores, *given, **yardsticks)
+    def _measured(self, name: str, scores: Any, *yardsticks: Faithfulness) -> Faithfulness:
+        index = self._class("faithfulness")
 
-    def _classified(self, what: str) -> int:
+        def probability(images: Tensor) -> Floats:
+            every = self.pipe.postprocess(self.pipe.forward(images), len(self.pipe.labels))
+            return np.float32([next(c.score for c in of.top if c.index == index) for of in every])
+
+        return measure(name, scores.ravel(), probability, self.pixel_values, *self._gray(), *yardsticks)
+
+    def _class(self, what: str) -> int:
+        """The index of the class that is explained."""
         if self.target is None:
             raise CheckpointError(
-                f"{self.pipe.name}: a backbone without a classifier, and {what} needs one; it has attention, rollout "
-                "and attention_distance"
+                f"{self.pipe.name}: {what} needs a classifier; of a backbone there is attention or rollout"
             )
-        return self.target
+        return self.target.index
 
-    def _probabilities(self, images: Tensor) -> Floats:
-        """Of the class, (B,), in images (B, 3, H, W)."""
-        every = self.pipe.postprocess(self.pipe.forward(images), len(self.pipe.labels))
-        return np.array([next(c.score for c in p.top if c.index == self.target) for p in every], np.float32)
-
-    def _gray(self) -> Tensor:
-        """The model's input for a gray image, (1, 3, H, W)."""
-        height, width = self.pixel_values.shape[2:]
-        return self.pipe.preprocess(Image.new("RGB", (width, height), "gray")).to(self.pixel_values)
-
-    def _patches(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The patch of each pixel, (H, W)."""
+    def _gray(self) -> tuple[Tensor, Indices]:
+        """What the model takes for a gray image, (1, 3, H, W), and the patch of each pixel, (H, W)."""
+        gray = self.pipe.preprocess(Image.new("RGB", self.image.size, "gray")).to(self.pixel_values)
         row, col = (
             np.minimum(np.arange(pixels) // size, count - 1)
-            for pixels, size, count in zip(self.pixel_values.shape[2:], self.patch, self.grid, strict=True)
+            for pixels, size, count in zip(gray.shape[2:], self.patch, self.grid, strict=True)
         )
-        return row[:, None] * self.grid[1] + col
+        return gray, row[:, None] * self.grid[1] + col
 
-    # What is shown of it
-
-    def evidence(
-        self, method: str = "gradient-attention", *, layer: int = -1, head: int | None = None
-    ) -> str:
-        """Which patches hold the evidence, in words; rows and columns counted from 1, from the top left."""
-        return figure.evidence(self.heatmap(method, layer=layer, head=head))
-
-    def notes(
-        self, method: str = "gradient-attention", *, layer: int = -1, head: int | None = None
-    ) -> list[str]:
-        """The small print: how the map did on this image, and what such a map cannot show."""
-        return figure.notes(self, method, layer, head)
+    def evidence(self, method: str = DEFAULT, **of: int | None) -> str:
+        """In words, which patches it lies in; the arguments are those of :meth:`heatmap`."""
+        return figure.evidence(self.heatmap(method, **of))
 
     def figure(
         self,
-        method: str = "gradient-attention",
+        method: str = DEFAULT,
         *,
-        layer: int = -1,
-        head: int | None = None,
         all_heads: bool = False,
         lens: bool = False,
         faithfulness: bool = False,
+        **of: int | None,
     ) -> Figure:
-        """The image as the model saw it, and the map over it; in small print, how far to trust the map.
+        """The image as the model saw it, the map over it, and in small print how far to trust that.
 
         Args:
-            method, layer, head: as for :meth:`heatmap`.
-            all_heads, lens, faithfulness: below it, what CLS looks at in every head, the lens, the curves.
+            method, of: those of :meth:`heatmap`.
+            all_heads, lens, faithfulness: add what CLS looks at in every head, the lens, the curves.
         """
-        return figure.draw(
-            self, method, layer, head, all_heads=all_heads, lens=lens, faithfulness=faithfulness
-        )
+        return figure.draw(self, method, of, all_heads=all_heads, lens=lens, faithfulness=faithfulness)
 
-    def to_dict(
-        self, method: str = "gradient-attention", *, layer: int = -1, head: int | None = None
-    ) -> dict[str, Any]:
-        """The map, the evidence in words, the lens and the faithfulness, as they stand in JSON output."""
-        return figure.to_dict(self, method, layer, head)
+    def save(self, path: str | Path, method: str = DEFAULT, **options: Any) -> None:
+        """Write a ``.png`` (the figure), ``.html`` (a page, self-contained), ``.json`` or ``.npz`` (arrays).
 
-    def save(self, path: str | Path, method: str = "gradient-attention", **options: Any) -> None:
-        """Write a ``.png`` (the figure), ``.html`` (one page, complete in itself), ``.json`` or ``.npz`` (arrays).
-
-        ``options``: those of :meth:`figure`. Raises ArgumentError, OutputError.
+        ``options``: those of :meth:`figure`; a page always has what they add. Raises ArgumentError, OutputError.
         """
         figure.save(self, path, method, **options)
 
@@ -288,40 +224,31 @@ class Explanation:
 def explain(
     pipe: ViTPipeline, pixel_values: Tensor, source: str = "", target: str | int | None = None
 ) -> Explanation:
-    """The explanation of one image that is preprocessed already, (1, 3, H, W).
+    """One preprocessed image, (1, 3, H, W), explained. ``target``: a class's label or index; None: predicted.
 
-    ``target``: a class by its label or index; None: the predicted one. Raises ArgumentError.
+    Raises ArgumentError.
     """
     pixel_values = pixel_values.to(pipe.device)
-    if not pipe.labels:
-        return Explanation(pipe, pixel_values, source, None, None)
-    prediction = pipe.postprocess(pipe.forward(pixel_values), sources=[source])[0]
-    index = prediction.index if target is None else find_class(pipe.labels, target)
-    return Explanation(pipe, pixel_values, source, prediction, index)
+    height, width = pair(pipe.model.config.patch_size)
+    grid = pixel_values.shape[2] // height, pixel_values.shape[3] // width
+    prediction = score = None
+    if pipe.labels:
+        logits = pipe.forward(pixel_values)
+        prediction = pipe.postprocess(logits, sources=[source])[0]
+        index = prediction.index if target is None else find_class(pipe.labels, target)
+        score = next(c for c in pipe.postprocess(logits, len(pipe.labels))[0].top if c.index == index)
+    image = seen_image(pipe.processor, pixel_values)
+    return Explanation(pipe, pixel_values, image, source, prediction, score, (height, width), grid)
 
 
 def find_class(labels: Sequence[str], target: str | int) -> int:
-    """The index of a class: its label, one of the names in it, or the index itself. Raises ArgumentError."""
+    """The index of a class by its label, by one of the names in it, or by its index. Raises ArgumentError."""
     names = [{label, *label.split(", ")} for label in labels]
     found = [index for index, own in enumerate(names) if target in own]
-    if not found and not (isinstance(target, str) and not target.isdecimal()):
-        found = [int(target)] if 0 <= int(target) < len(labels) else []
+    if not found and str(target).isdecimal() and int(target) < len(labels):
+        return int(target)
     if len(found) == 1:
         return found[0]
-    if found:
-        raise ArgumentError(f"{target!r} is the name of {len(found)} classes; give an index: {found}")
-    near = difflib.get_close_matches(str(target), {name for own in names for name in own}) or labels[:5]
-    raise ArgumentError(
-        f"there is no class {target!r} among {len(labels):,}; give an index or a label, such as {', '.join(near)}"
-    )
-
-
-def seen_image(processor: Any, pixel_values: Tensor) -> Image.Image:
-    """The model's input made an image again: (1, 3, H, W) → RGB, normalisation and rescaling undone."""
-    pixels = pixel_values[0].float().cpu()  # (3, H, W)
-    if getattr(processor, "do_normalize", False):
-        mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (processor.image_mean, processor.image_std))
-        pixels = pixels * std + mean
-    if getattr(processor, "do_rescale", True):
-        pixels = pixels / processor.rescale_factor
-    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    near = found or difflib.get_close_matches(str(target), set().union(*names)) or labels[:3]
+    what = f"{len(found)} classes are called" if found else "no class is called"
+    raise ArgumentError(f"{what} {target!r}; give a label or an index, such as {', '.join(map(str, near))}")

@@ -1,24 +1,27 @@
-"""How far to trust a map: hide what it calls important, and see whether the class's probability falls.
+"""How far to trust a map: gray what it calls important, and see whether the class's probability falls.
 
-The yardsticks are a random map and the image's centre, which is where objects are: a map that beats random
-only has found out nothing about the image.
+The yardsticks are a random map and the image's centre, which is where objects are: a map that beats only the
+random one has found out nothing about the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from .inside import Floats
-from .maps import BATCH
+from ..errors import ArgumentError
+from .inside import BATCH, Floats, Indices
 
-STEPS = 32  #: of a curve, if there are as many patches
+if TYPE_CHECKING:
+    from .explanation import Explanation
+
+STEPS = 16  #: of a curve, where there are as many patches
 GROUPS = 10  #: of patches, for SaCo
 
 
@@ -27,84 +30,112 @@ class Faithfulness:
     """How one map does on one image, in terms of the probability of the class."""
 
     method: str
-    deletion: Floats  #: (S + 1,): while the patches are grayed in S steps, the highest score first
+    deletion: Floats  #: (S + 1,): while patches are grayed in S steps, the highest score first
     insertion: Floats  #: (S + 1,): while they are added to a gray image in that order
-    saco: float  #: -1 to 1: how far scores are in proportion to what graying costs
+    deletion_auc: float  #: area under the curve, 0 to 1; lower is better
+    insertion_auc: float  #: higher is better
+    saco: float  #: -1 to 1: whether scores are in proportion to what graying costs
     random: Faithfulness | None = None  #: the same of a random map
-    centre: Faithfulness | None = None  #: the same of the distance to the image's centre
-
-    @property
-    def deletion_auc(self) -> float:
-        """The area under the deletion curve, 0 to 1; lower is better."""
-        return float(np.trapezoid(self.deletion) / (len(self.deletion) - 1))
-
-    @property
-    def insertion_auc(self) -> float:
-        """The area under the insertion curve, 0 to 1; higher is better."""
-        return float(np.trapezoid(self.insertion) / (len(self.insertion) - 1))
+    centre: Faithfulness | None = None  #: the same of the image's centre
 
     @property
     def gain(self) -> float:
-        """Insertion AUC less deletion AUC, -1 to 1; higher is better, a random map has about 0."""
+        """Insertion AUC − deletion AUC, -1 to 1; higher is better, and about 0 for a random map."""
         return self.insertion_auc - self.deletion_auc
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers without the curves, as they stand in JSON output."""
-        numbers = ("method", "deletion_auc", "insertion_auc", "gain", "saco")
-        others = {"random": self.random, "centre": self.centre}
-        return {name: getattr(self, name) for name in numbers} | {
-            name: other.to_dict() for name, other in others.items() if other
-        }
 
 
 def measure(
     method: str,
     scores: Floats,
     probability: Callable[[Tensor], Floats],
-    pixel_values: Tensor,
+    image: Tensor,
     gray: Tensor,
-    patches: NDArray[np.int64],
-    **yardsticks: Faithfulness,
+    patches: Indices,
+    *yardsticks: Faithfulness,
 ) -> Faithfulness:
-    """Deletion and insertion curves and SaCo of one map.
+    """Deletion and insertion (Petsiuk et al. 2018) and SaCo (Wu et al., CVPR 2024) of one map.
 
     Args:
         scores: (N,), one a patch.
         probability: images (B, 3, H, W) → the class's probability in each, (B,).
-        pixel_values: (1, 3, H, W). ``gray``: the same of a gray image.
-        patches: (H, W), the patch of each pixel.
-
-    Source: Petsiuk et al. 2018 (RISE), deletion and insertion; Wu et al., CVPR 2024, algorithm 1, SaCo.
+        image, gray: (1, 3, H, W). ``patches``: (H, W), the patch of each pixel.
     """
-    order = np.argsort(-scores.ravel(), kind="stable")  # (N,), highest first
+    order = np.argsort(-scores, kind="stable")  # (N,), the highest first
     rank = np.argsort(order)
-    groups = np.array_split(order, min(GROUPS, len(order)))
-    steps = min(STEPS, len(order))
+    steps, groups = min(STEPS, len(order)), min(GROUPS, len(order))
     first = rank < np.linspace(0, len(order), steps + 1).round()[:, None]  # (S + 1, N)
-    outside = ~np.stack([np.isin(np.arange(len(order)), group) for group in groups])  # (K, N)
-    kept = np.concatenate([~first, first, outside])[:, patches]  # (…, H, W)
-    found = np.concatenate(
-        [
-            probability(torch.where(torch.from_numpy(some)[:, None].to(gray.device), pixel_values, gray))
-            for some in np.array_split(kept, -(-len(kept) // BATCH))
-        ]
-    )
-    deletion, insertion, without = np.split(found, [steps + 1, 2 * steps + 2])
-    importance = [float(scores.ravel()[group].mean()) for group in groups]
-    return Faithfulness(method, deletion, insertion, saco(importance, deletion[0] - without), **yardsticks)
+    outside = rank * groups // len(order) != np.arange(groups)[:, None]  # (K, N)
+    kept = torch.from_numpy(
+        np.concatenate([~first, first, outside])[:, None, patches]
+    )  # (2S + 2 + K, 1, H, W)
+    images = (torch.where(some.to(gray.device), image, gray) for some in kept.split(BATCH))
+    found = np.concatenate([probability(some) for some in images])
+    (deletion, insertion), without = found[: 2 * steps + 2].reshape(2, -1), found[2 * steps + 2 :]
+    below, above = (float(np.trapezoid(curve) / steps) for curve in (deletion, insertion))
+    importance = np.array([scores[~some].mean() for some in outside])
+    agreement = saco(importance, deletion[0] - without)
+    return Faithfulness(method, deletion, insertion, below, above, agreement, *yardsticks)
 
 
-def saco(importance: Any, drop: Any) -> float:
-    """The share of pairs of groups whose order by importance is that by drop in probability, less the share of
-    the others; pairs weigh as much as their importance differs. Both (K,), importance falling.
+def saco(importance: Floats, drop: Floats) -> float:
+    """Of K groups of patches, the pairs where the more important one costs more probability when grayed, less
+    the pairs where it does not, each weighted by its difference in importance: -1 to 1. ``importance`` falls.
     """
     one, other = np.triu_indices(len(drop), 1)
-    weights = np.subtract(*np.asarray(importance)[[one, other]])
-    signs = np.where(drop[one] >= drop[other], 1, -1)
-    return float((weights * signs).sum() / weights.sum()) if weights.sum() > 0 else 0.0
+    weights = importance[one] - importance[other]
+    agree = np.where(drop[one] >= drop[other], 1, -1)
+    return float((weights * agree).sum() / weights.sum()) if weights.sum() > 0 else 0.0
 
 
-def centre_map(grid: tuple[int, int]) -> Floats:
-    """(rows, cols): the nearer to the image's centre, the higher."""
-    rows, cols = (np.arange(n) - (n - 1) / 2 for n in grid)
-    return np.asarray(-np.hypot(rows[:, None] / grid[0], cols / grid[1]), np.float32)
+@dataclass(frozen=True)
+class Row:
+    """One method on many images. Pairs: the mean, and half of its 95 % interval (1.96 s/√n)."""
+
+    method: str
+    images: int
+    deletion_auc: tuple[float, float]
+    gain: tuple[float, float]  #: insertion AUC − deletion AUC
+    over_centre: tuple[float, float]  #: its gain − the centre's, image by image
+    saco: tuple[float, float]
+    beats_random: float  #: the share of images where its deletion AUC is below that of a random map
+    seconds: float  #: for one map
+
+
+def evaluate(explanations: Iterable[Explanation], methods: Sequence[str]) -> list[Row]:
+    """Which method to trust: measured on many images, the most faithful first, random and centre among them.
+
+    Raises ArgumentError for fewer than two images; CheckpointError for a backbone.
+    """
+    found: dict[str, list[Faithfulness]] = {method: [] for method in methods}
+    seconds = dict.fromkeys(methods, 0.0)
+    for e in explanations:
+        for method in methods:
+            started = perf_counter()
+            e.heatmap(method)
+            seconds[method] += perf_counter() - started
+            found[method].append(e.faithfulness(method))
+        for name in ("centre", "random"):
+            found.setdefault(name, []).append(e.yardstick(name))
+    count = len(found.get("centre", []))
+    if count < 2:
+        raise ArgumentError(f"{count} images to measure on; intervals need two or more")
+    deletion = {name: np.array([one.deletion_auc for one in of]) for name, of in found.items()}  # (n,)
+    gain = {name: np.array([one.gain for one in of]) for name, of in found.items()}
+    rows = [
+        Row(
+            name,
+            count,
+            _interval(deletion[name]),
+            _interval(gain[name]),
+            _interval(gain[name] - gain["centre"]),
+            _interval(np.array([one.saco for one in of])),
+            float((deletion[name] < deletion["random"]).mean()),
+            seconds.get(name, 0.0) / count,
+        )
+        for name, of in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row.gain[0])
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)

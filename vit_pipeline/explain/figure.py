@@ -1,6 +1,6 @@
 """An explanation as a figure, a page, or plain data; each says how far to trust it.
 
-Leaves out how the numbers are computed (``explanation``).
+Leaves out what the numbers are (``explanation``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import base64
 import io
 import json
 import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,102 +23,130 @@ from ..files import replacing
 from .inside import Floats
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
     from .explanation import Explanation
 
+Of = Mapping[str, Any]  #: layer and head, for attention
 SUFFIXES = (".png", ".html", ".json", ".npz")
-WEAK = (
-    "Weak evidence: this map shows where the CLS token looks, whatever the class; on average such maps hardly "
-    "beat the image's centre."
-)
+WEAK = "Weak evidence: it shows where CLS looks, whatever the class, and hardly beats the centre on average."
 _PLACES = (
-    ("upper left", "top", "upper right"),
-    ("left", "centre", "right"),
-    ("lower left", "bottom", "lower right"),
+    "upper left",
+    "top",
+    "upper right",
+    "left",
+    "centre",
+    "right",
+    "lower left",
+    "bottom",
+    "lower right",
 )
 _CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei")
-_COLOURS = {"map": "#c2410c", "centre": "#2563eb", "random": "#6b7280"}
+_OWN, _CENTRE, _RANDOM = "#c2410c", "#2563eb", "#6b7280"
 
 
 def evidence(scores: Floats) -> str:
-    """Which patches hold the positive part of a map, (rows, cols), in words."""
+    """Which patches of a map, (rows, cols), hold what is above 0; counted from 1."""
     flat = scores.ravel().clip(0)
     if not flat.any():
         return "No patch speaks for it."
     order = np.argsort(-flat, kind="stable")
-    half = int(np.searchsorted(np.cumsum(flat[order]), flat.sum() / 2)) + 1
+    half = int(np.searchsorted(flat[order].cumsum(), flat.sum() / 2)) + 1
     rows, cols = np.unravel_index(order, scores.shape)
-    row, col = (int(np.mean(i[:half]) * 3 / n) for i, n in zip((rows, cols), scores.shape, strict=True))
-    strongest = ", ".join(f"row {r + 1} column {c + 1}" for r, c in zip(rows[:3], cols[:3], strict=True))
-    few = f"Half of it lies in {half} of {flat.size} patches"
-    return f"{few}, around the {_PLACES[row][col]} of the image. The strongest: {strongest}."
+    down, across = (int(3 * at[:half].mean() / n) for at, n in zip((rows, cols), scores.shape, strict=True))
+    strongest = ", ".join(
+        f"row {row + 1} column {col + 1}" for row, col in zip(rows[:3], cols[:3], strict=True)
+    )
+    where = f"{half} of {flat.size} patches, around the {_PLACES[3 * down + across]}"
+    return f"Half of it lies in {where}; the strongest: {strongest}."
 
 
-def notes(e: Explanation, method: str, layer: int, head: int | None) -> list[str]:
-    """The small print: how the map did on this image, and what it cannot show."""
-    lines = []
+def title(method: str, of: Of) -> str:
+    """The method's name, with the layer and the head that were chosen."""
+    return ", ".join([method, *(f"{name} {number}" for name, number in of.items() if number is not None)])
+
+
+def notes(e: Explanation, method: str, of: Of) -> list[str]:
+    """The small print: how the map does on this image, and what it cannot show."""
+    lines = [WEAK] if method in ("attention", "rollout") else []
     if e.target is None:
-        lines.append(
-            "A backbone without a classifier: there is no class, so faithfulness cannot be measured."
+        return ["No classifier, no class: how faithful the map is cannot be measured.", *lines]
+    own, centre, random = (f := e.faithfulness(method, **of)), e.yardstick("centre"), e.yardstick("random")
+    if own.gain <= max(centre.gain, random.gain):
+        lines.insert(0, "On this image the map explains no more than these do: do not rely on it.")
+    for name, what in (("saco", "SaCo"), ("gain", "Insertion − deletion")):
+        this, middle, chance = (
+            f"{getattr(one, name):+z.2f}".replace("-", "−") for one in (f, centre, random)
         )
-    else:
-        own = e.faithfulness(method, layer=layer, head=head)
-        assert own.random is not None and own.centre is not None
-        rows = (("insertion − deletion", "gain"), ("SaCo", "saco"))
-        for what, number in rows:
-            numbers = (getattr(one, number) for one in (own, own.centre, own.random))
-            this, centre, random = (f"{value:+z.2f}".replace("-", "−") for value in numbers)
-            lines.append(
-                f"{what}, higher is better: this map {this}, the image's centre {centre}, random {random}."
-            )
-        if own.gain <= max(own.centre.gain, own.random.gain):
-            lines.append("Here the map explains no more than these do: do not rely on it.")
-    return [*lines, WEAK] if method in ("attention", "rollout") else lines
+        lines.insert(
+            0, f"{what}, higher is better: this map {this}, the image's centre {middle}, random {chance}."
+        )
+    return lines
 
 
-def to_dict(e: Explanation, method: str, layer: int, head: int | None) -> dict[str, Any]:
-    """All that is shown of it, as plain data."""
-    scores = e.heatmap(method, layer=layer, head=head)
-    of = {"layer": layer, "head": head} if method == "attention" else {}
-    record = {"source": e.source, "model": e.pipe.name, "method": method, **of}
-    record |= {"grid": list(e.grid), "heatmap": scores.tolist(), "evidence": evidence(scores)}
-    record |= {"notes": notes(e, method, layer, head)}
-    if e.prediction is not None:
-        record |= {"target": {"label": e.label, "score": e.probability, "index": e.target}}
-        record |= {"prediction": e.prediction.to_dict(), "lens": [at.to_dict() for at in e.lens]}
-        record |= {"faithfulness": e.faithfulness(method, layer=layer, head=head).to_dict()}
-    return record
+def to_dict(e: Explanation, method: str, of: Of) -> dict[str, Any]:
+    """What is shown, as plain data."""
+    scores = e.heatmap(method, **of)
+    found = {"source": e.source, "model": e.pipe.name, "method": method, **of, "grid": e.grid}
+    found |= {"heatmap": scores, "evidence": evidence(scores), "notes": notes(e, method, of)}
+    if e.prediction is not None and e.target is not None:
+        found |= {"target": e.target.to_dict(), "prediction": e.prediction.to_dict()}
+        found |= {"lens": [at.to_dict() for at in e.lens]}
+        found |= {"faithfulness": asdict(e.faithfulness(method, **of))}
+    return found
 
 
 def save(
-    e: Explanation, path: str | Path, method: str, *, layer: int = -1, head: int | None = None, **panels: bool
+    e: Explanation,
+    path: str | Path,
+    method: str,
+    *,
+    all_heads: bool = False,
+    lens: bool = False,
+    faithfulness: bool = False,
+    **of: Any,
 ) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
     with replacing(path) as partial:
         if suffix == ".png":
-            draw(e, method, layer, head, **panels).savefig(partial, dpi=160)
+            figure = draw(e, method, of, all_heads=all_heads, lens=lens, faithfulness=faithfulness)
+            figure.savefig(partial, dpi=160)
         elif suffix == ".html":
-            partial.write_text(page(e, method, layer, head), "utf-8")
+            partial.write_text(page(e, method, of), "utf-8")
         elif suffix == ".json":
-            partial.write_text(
-                json.dumps(to_dict(e, method, layer, head), ensure_ascii=False) + "\n", "utf-8"
-            )
+            text = json.dumps(to_dict(e, method, of), ensure_ascii=False, default=np.ndarray.tolist)
+            partial.write_text(f"{text}\n", "utf-8")
         else:
-            arrays = {"heatmap": e.heatmap(method, layer=layer, head=head), "attentions": e.attentions}
-            arrays |= {"rollout": e.rollout(), "attention_distance": e.attention_distance()}
-            np.savez(partial, image=np.asarray(e.image), source=e.source, method=method, **arrays)
+            arrays = {"heatmap": e.heatmap(method, **of), "attentions": e.attentions, "rollout": e.rollout()}
+            arrays |= {"attention_distance": e.attention_distance(), "image": np.asarray(e.image)}
+            np.savez(partial, source=e.source, model=e.pipe.name, method=method, **arrays)
 
 
-def overlay(scores: Floats, strongest: float | None = None) -> Any:
-    """(rows, cols) → RGBA in uint8, (rows, cols, 4): inferno, transparent where there is little evidence."""
-    top = scores.max() if strongest is None else strongest
-    return _colours()(scores.clip(0) / (top if top > 0 else 1), bytes=True)
+def page(e: Explanation, method: str, of: Of) -> str:
+    """One HTML page, complete in itself: the map over the image, the lens, the faithfulness, every head."""
+    check_installed("matplotlib", "a page")
+    files = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=files, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return pages.get_template("page.html.j2").render(
+        to_dict(e, method, of),
+        title=title(method, of),
+        image=_data_url(e.image),
+        overlay=_data_url(_overlay(e.heatmap(method, **of))),
+        heads=[[_data_url(_overlay(head)) for head in layer] for layer in _heads(e)],
+        aspect=e.image.width / e.image.height,
+    )
+
+
+def _heads(e: Explanation) -> Floats:
+    """What CLS looks at in every head, each to its own maximum: (L, H, rows, cols)."""
+    found = e.attentions[:, :, 0, 1:].reshape(*e.attentions.shape[:2], *e.grid)
+    return found / found.max((2, 3), keepdims=True)  # type: ignore[no-any-return]
 
 
 def _colours() -> Any:
+    """A perceptual colour map, inferno, that is transparent where there is little."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -126,11 +156,20 @@ def _colours() -> Any:
     return ListedColormap(colours)
 
 
+def _overlay(scores: Floats) -> Image.Image:
+    return Image.fromarray(_colours()(scores.clip(0) / max(scores.max(), 1e-12), bytes=True))
+
+
+def _data_url(image: Image.Image) -> str:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
 def draw(
     e: Explanation,
     method: str,
-    layer: int,
-    head: int | None,
+    of: Of,
     *,
     all_heads: bool = False,
     lens: bool = False,
@@ -142,136 +181,87 @@ def draw(
     from matplotlib.text import Text
 
     class Shown(Figure):
-        """Seen in a notebook where pyplot is not loaded, too."""
+        """Shows itself in a notebook, also where pyplot is not loaded."""
 
         def _repr_png_(self) -> bytes:
             out = io.BytesIO()
             self.savefig(out, format="png", dpi=100)
             return out.getvalue()
 
-    panels = []
-    if all_heads:
-        panels.append((_heads, 0.6 + 0.55 * e.attentions.shape[0]))
-    if lens:
-        panels.append((_lens, 0.8 + 0.28 * len(e.lens)))
-    if faithfulness:
-        panels.append((lambda e, part: _curves(e, part, method, layer, head), 3.4))
-    heights = [5.6, *(height for _, height in panels)]
+    panels: dict[Any, float] = {_draw_map: 5.6}  # with its height in inches
+    panels |= {_draw_heads: 0.8 + 0.55 * len(e.attentions)} if all_heads else {}
+    panels |= {_draw_lens: 0.8 + 0.28 * len(e.lens)} if lens else {}
+    panels |= {_draw_curves: 3.4} if faithfulness else {}
+    heights = list(panels.values())
     figure = Shown(figsize=(9.6, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    _maps(e, parts[0], method, layer, head)
-    for (panel, _), part in zip(panels, parts[1:], strict=True):
-        panel(e, part)
+    for panel, part in zip(
+        panels, figure.subfigures(len(heights), 1, False, height_ratios=heights), strict=True
+    ):
+        panel(part[0], e, method, of)
     fonts = ["DejaVu Sans", *(name for name in _CHINESE if name in get_font_names())]
     for text in figure.findobj(Text):
-        text.set(fontfamily=fonts, parse_math=False)  # labels are other people's: no $ is meant
+        text.set(fontfamily=fonts, parse_math=False)  # labels are other people's: a $ is a $
     return figure
 
 
-def _maps(e: Explanation, part: SubFigure, method: str, layer: int, head: int | None) -> None:
-    scores = e.heatmap(method, layer=layer, head=head)
-    left, right = part.subplots(1, 2)
-    extent = (0, e.grid[1] * e.patch[1], e.grid[0] * e.patch[0], 0)
-    left.imshow(e.image, extent=(0, *e.image.size, 0))
+def _draw_map(part: Any, e: Explanation, method: str, of: Of) -> None:
+    scores = e.heatmap(method, **of)
+    left, right, legend = part.subplots(1, 3, width_ratios=(1, 1, 0.03))
+    size = {"extent": (0, *e.image.size, 0)}
+    left.imshow(e.image, **size)
     left.set_title("the image as the model saw it", fontsize=11)
-    right.imshow(e.image.convert("L"), cmap="gray", vmin=-80, vmax=300, extent=(0, *e.image.size, 0))
-    shown = right.imshow(scores, cmap=_colours(), vmin=0, vmax=max(float(scores.max()), 1e-9), extent=extent)
+    right.imshow(e.image.convert("L"), cmap="gray", vmin=-80, vmax=300, **size)
+    covered = (0, e.grid[1] * e.patch[1], e.grid[0] * e.patch[0], 0)
+    shown = right.imshow(scores, cmap=_colours(), vmin=0, vmax=max(scores.max(), 1e-12), extent=covered)
     right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
-    right.set_title(titled(method, layer, head), fontsize=11)
-    for axes in (left, right):
-        axes.set_axis_off()
-    bar = part.colorbar(shown, ax=right, ticks=[0, shown.norm.vmax], shrink=0.6, pad=0.02)
-    bar.ax.set_yticklabels(["none", "most"], fontsize=8)
-    bar.outline.set_visible(False)
-    if e.target is None:
-        what = printable(e.source, 80)
-    else:
-        what = f"{printable(e.label, 60)}  {e.probability:.1%}"
-    part.suptitle(what, fontsize=18, fontweight="bold")
-    small = [evidence(scores), *notes(e, method, layer, head)]
-    part.supxlabel("\n".join(textwrap.fill(line, 150) for line in small), fontsize=8, color="#444")
+    right.set_title(title(method, of), fontsize=11)
+    left.set_axis_off()
+    right.set_axis_off()
+    part.colorbar(shown, cax=legend, ticks=[0, shown.norm.vmax]).set_ticklabels(["none", "most"])
+    said = f"{printable(e.target.label, 60)}  {e.target.score:.1%}" if e.target else printable(e.source, 60)
+    part.suptitle(said, fontsize=18, fontweight="bold")
+    small = [textwrap.fill(line, 140) for line in (evidence(scores), *notes(e, method, of))]
+    part.supxlabel("\n".join(small), fontsize=8.5, color="#444")
 
 
-def titled(method: str, layer: int, head: int | None) -> str:
-    """The method's name, with the layer and the head of an attention map."""
-    if method != "attention":
-        return method
-    of = "last layer" if layer == -1 else f"layer {layer}"
-    return f"attention, {of}, {'mean of its heads' if head is None else f'head {head}'}"
-
-
-def _heads(e: Explanation, part: SubFigure) -> None:
-    """Every head's map, each to its own maximum, layers down and heads across."""
-    layers, heads = e.attentions.shape[:2]
-    maps = e.attentions[:, :, 0, 1:].reshape(layers, heads, *e.grid)
-    maps = maps / maps.max((2, 3), keepdims=True)
-    gap = np.pad(maps, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)  # (L, H, rows + 1, cols + 1)
-    height, width = gap.shape[2:]
+def _draw_heads(part: Any, e: Explanation, method: str, of: Of) -> None:
+    maps = np.pad(_heads(e), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)  # a gap between heads
+    layers, heads, height, width = maps.shape
     axes = part.subplots()
-    axes.imshow(gap.transpose(0, 2, 1, 3).reshape(layers * height, heads * width), cmap="inferno")
-    axes.set_yticks(np.arange(layers) * height + e.grid[0] / 2 - 0.5, range(layers))
-    axes.set_xticks(np.arange(heads) * width + e.grid[1] / 2 - 0.5, range(heads))
+    axes.imshow(maps.transpose(0, 2, 1, 3).reshape(layers * height, heads * width), cmap="inferno")
+    axes.set_yticks(np.arange(layers) * height + height / 2 - 1, map(str, range(layers)))
+    axes.set_xticks(np.arange(heads) * width + width / 2 - 1, map(str, range(heads)))
     axes.set(xlabel="head", ylabel="layer")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("what CLS looks at, in every head", fontsize=11)
+    axes.set_title("what CLS looks at in every head", fontsize=11)
 
 
-def _lens(e: Explanation, part: SubFigure) -> None:
+def _draw_lens(part: Any, e: Explanation, method: str, of: Of) -> None:
     axes = part.subplots()
     for layer, at in enumerate(e.lens):
-        same = at.index == e.lens[-1].index
-        axes.barh(layer, at.score, height=0.7, color=_COLOURS["map" if same else "random"])
-        axes.text(
-            at.score + 0.01, layer, f"{printable(at.label, 40)}  {at.score:.1%}", va="center", fontsize=9
-        )
-    axes.set_yticks(
-        range(len(e.lens)), ["embeddings", *(f"layer {i}" for i in range(len(e.lens) - 1))], fontsize=9
-    )
+        axes.barh(layer, at.score, 0.7, color=_OWN if at.index == e.lens[-1].index else _RANDOM)
+        axes.text(at.score + 0.01, layer, f"{printable(at.label, 40)}  {at.score:.1%}", va="center")
+    axes.set_yticks(range(len(e.lens)), ["embeddings", *(f"layer {i}" for i in range(len(e.lens) - 1))])
     axes.set(xlim=(0, 1.25), xticks=[], ylim=(len(e.lens) - 0.5, -0.5))
-    axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     axes.set_title("what the model would have said after each layer", fontsize=11)
 
 
-def _curves(e: Explanation, part: SubFigure, method: str, layer: int, head: int | None) -> None:
-    own = e.faithfulness(method, layer=layer, head=head)
+def _draw_curves(part: Any, e: Explanation, method: str, of: Of) -> None:
+    lines = (
+        (e.faithfulness(method, **of), _OWN),
+        (e.yardstick("centre"), _CENTRE),
+        (e.yardstick("random"), _RANDOM),
+    )
     for axes, which, better in zip(
         part.subplots(1, 2), ("deletion", "insertion"), ("lower", "higher"), strict=True
     ):
-        for name, one in {"map": own, "centre": own.centre, "random": own.random}.items():
-            curve = getattr(one, which)
-            label = method if name == "map" else name
-            label = f"{label}  {getattr(one, f'{which}_auc'):.2f}"
-            axes.plot(np.linspace(0, 100, len(curve)), curve, color=_COLOURS[name], label=label)
-        axes.set(ylim=(0, 1), xlabel="% of the patches", ylabel=f"probability of {printable(e.label, 30)}")
+        for one, colour in lines:
+            curve, area = getattr(one, which), getattr(one, f"{which}_auc")
+            axes.plot(np.linspace(0, 100, len(curve)), curve, color=colour, label=f"{one.method}  {area:.2f}")
+        axes.set(ylim=(0, 1), xlabel="% of the patches", ylabel="probability of the class")
         axes.set_title(f"{which}: {better} is better", fontsize=11)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-
-
-def page(e: Explanation, method: str, layer: int, head: int | None) -> str:
-    """One HTML page, complete in itself: the image, the map over it, the lens, the faithfulness, every head."""
-    check_installed("matplotlib", "a page")
-    maps = e.attentions[:, :, 0, 1:].reshape(*e.attentions.shape[:2], *e.grid)  # (L, H, rows, cols)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
-        to_dict(e, method, layer, head),
-        title=titled(method, layer, head),
-        image=data_url(e.image),
-        overlay=data_url(Image.fromarray(overlay(e.heatmap(method, layer=layer, head=head)))),
-        heads=[[data_url(Image.fromarray(overlay(one))) for one in heads] for heads in maps],
-        aspect=e.image.width / e.image.height,
-    )
-
-
-def data_url(image: Image.Image) -> str:
-    """An image as text that stands in the page itself."""
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
