@@ -89,7 +89,8 @@ class Explanation:
             if index is not None and not -count <= index < count:
                 raise ArgumentError(f"there is no {what} {index}; this model has {what}s 0 to {count - 1}")
         heads = self.attentions[layer]  # (H, N, N)
-        return (heads.mean(0) if head is None else heads[head])[0, 1:].reshape(self.grid)
+        tokens: Floats = (heads.mean(0) if head is None else heads[head])[0]  # (N,)
+        return tokens[1:].reshape(self.grid)
 
     def rollout(self) -> Floats:
         """How attention flows from the patches through all layers to CLS, (rows, cols), heads averaged.
@@ -102,9 +103,8 @@ class Explanation:
         """How far the heads look, (L, H), in pixels of ``image``: the mean distance from a patch to those it
         looks at, weighted by attention, CLS left out. Source: Dosovitskiy et al. 2021, figure 7, right.
         """
-        return inside.distance(
-            self.attentions, np.indices(self.grid).reshape(2, -1).T * np.float32(self.patch)
-        )
+        places = np.indices(self.grid).reshape(2, -1).T * np.array(self.patch)  # (N - 1, 2)
+        return inside.distance(self.attentions, places)
 
     @property
     @_kept
@@ -149,7 +149,7 @@ class Explanation:
         return inside.integrated_gradients(*given, *self._gray(), steps).reshape(self.grid)
 
     @_kept
-    def faithfulness(self, method: str = DEFAULT, **of: int | None) -> Faithfulness:
+    def faithfulness(self, method: str = DEFAULT, **of: Any) -> Faithfulness:
         """How far to trust a map, by this image, beside a random map and the image's centre.
 
         The arguments are those of :meth:`heatmap`.
@@ -171,7 +171,7 @@ class Explanation:
 
         def probability(images: Tensor) -> Floats:
             every = self.pipe.postprocess(self.pipe.forward(images), len(self.pipe.labels))
-            return np.float32([next(c.score for c in of.top if c.index == index) for of in every])
+            return np.array([next(c.score for c in of.top if c.index == index) for of in every], np.float32)
 
         return measure(name, scores.ravel(), probability, self.pixel_values, *self._gray(), *yardsticks)
 
@@ -192,7 +192,7 @@ class Explanation:
         )
         return gray, row[:, None] * self.grid[1] + col
 
-    def evidence(self, method: str = DEFAULT, **of: int | None) -> str:
+    def evidence(self, method: str = DEFAULT, **of: Any) -> str:
         """In words, which patches it lies in; the arguments are those of :meth:`heatmap`."""
         return figure.evidence(self.heatmap(method, **of))
 
@@ -203,7 +203,7 @@ class Explanation:
         all_heads: bool = False,
         lens: bool = False,
         faithfulness: bool = False,
-        **of: int | None,
+        **of: Any,
     ) -> Figure:
         """The image as the model saw it, the map over it, and in small print how far to trust that.
 
@@ -216,7 +216,7 @@ class Explanation:
     def save(self, path: str | Path, method: str = DEFAULT, **options: Any) -> None:
         """Write a ``.png`` (the figure), ``.html`` (a page, self-contained), ``.json`` or ``.npz`` (arrays).
 
-        ``options``: those of :meth:`figure`; a page always has what they add. Raises ArgumentError, OutputError.
+        ``options``: those of :meth:`figure`; a page has all that they add. Raises ArgumentError, OutputError.
         """
         figure.save(self, path, method, **options)
 

@@ -119,7 +119,11 @@ def save(
             text = json.dumps(to_dict(e, method, of), ensure_ascii=False, default=np.ndarray.tolist)
             partial.write_text(f"{text}\n", "utf-8")
         else:
-            arrays = {"heatmap": e.heatmap(method, **of), "attentions": e.attentions, "rollout": e.rollout()}
+            arrays: dict[str, Any] = {
+                "heatmap": e.heatmap(method, **of),
+                "attentions": e.attentions,
+                "rollout": e.rollout(),
+            }
             arrays |= {"attention_distance": e.attention_distance(), "image": np.asarray(e.image)}
             np.savez(partial, source=e.source, model=e.pipe.name, method=method, **arrays)
 
@@ -189,7 +193,7 @@ def draw(
             return out.getvalue()
 
     panels: dict[Any, float] = {_draw_map: 5.6}  # with its height in inches
-    panels |= {_draw_heads: 0.8 + 0.55 * len(e.attentions)} if all_heads else {}
+    panels |= {_draw_heads: 1 + 0.75 * e.attentions.shape[1]} if all_heads else {}
     panels |= {_draw_lens: 0.8 + 0.28 * len(e.lens)} if lens else {}
     panels |= {_draw_curves: 3.4} if faithfulness else {}
     heights = list(panels.values())
@@ -228,10 +232,10 @@ def _draw_heads(part: Any, e: Explanation, method: str, of: Of) -> None:
     maps = np.pad(_heads(e), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)  # a gap between heads
     layers, heads, height, width = maps.shape
     axes = part.subplots()
-    axes.imshow(maps.transpose(0, 2, 1, 3).reshape(layers * height, heads * width), cmap="inferno")
-    axes.set_yticks(np.arange(layers) * height + height / 2 - 1, map(str, range(layers)))
-    axes.set_xticks(np.arange(heads) * width + width / 2 - 1, map(str, range(heads)))
-    axes.set(xlabel="head", ylabel="layer")
+    axes.imshow(maps.transpose(1, 2, 0, 3).reshape(heads * height, layers * width), cmap="inferno")
+    axes.set_yticks(np.arange(heads) * height + height / 2 - 1, map(str, range(heads)))
+    axes.set_xticks(np.arange(layers) * width + width / 2 - 1, map(str, range(layers)))
+    axes.set(xlabel="layer", ylabel="head")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("what CLS looks at in every head", fontsize=11)
