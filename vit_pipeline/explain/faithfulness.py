@@ -66,7 +66,7 @@ def measure(
     first = rank < np.linspace(0, len(order), steps + 1).round()[:, None]  # (S + 1, N)
     outside = rank * groups // len(order) != np.arange(groups)[:, None]  # (K, N)
     kept = torch.from_numpy(np.concatenate([~first, first, outside])[:, None, patches])  # (…, 1, H, W)
-    images = (torch.where(some.to(gray.device), image, gray) for some in kept.split(BATCH))
+    images = (torch.where(some.to(gray.device), image, gray) for some in torch.split(kept, BATCH))
     found = np.concatenate([probability(some) for some in images])
     (deletion, insertion), without = found[: 2 * steps + 2].reshape(2, -1), found[2 * steps + 2 :]
     below, above = (float(np.trapezoid(curve) / steps) for curve in (deletion, insertion))
