@@ -99,7 +99,7 @@ def test_methods_measured_on_a_folder(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(run: Run, arguments: list[object], code: int, says: str) -> None:
-    got, out, err = run("explain", *arguments, *DEMO)
+    got, _, err = run("explain", *arguments, *DEMO)
     assert got == code
     assert says in " ".join(err.replace("│", " ").split())
     assert "Traceback" not in err

@@ -34,14 +34,10 @@ class Faithfulness:
     insertion: Floats  #: (S + 1,): while they are added to a gray image in that order
     deletion_auc: float  #: area under the curve, 0 to 1; lower is better
     insertion_auc: float  #: higher is better
+    gain: float  #: insertion AUC − deletion AUC; higher is better, about 0 for a random map
     saco: float  #: -1 to 1: whether scores are in proportion to what graying costs
     random: Faithfulness | None = None  #: the same of a random map
     centre: Faithfulness | None = None  #: the same of the image's centre
-
-    @property
-    def gain(self) -> float:
-        """Insertion AUC − deletion AUC, -1 to 1; higher is better, and about 0 for a random map."""
-        return self.insertion_auc - self.deletion_auc
 
 
 def measure(
@@ -72,7 +68,7 @@ def measure(
     below, above = (float(np.trapezoid(curve) / steps) for curve in (deletion, insertion))
     importance = np.array([scores[~some].mean() for some in outside])
     agreement = saco(importance, deletion[0] - without)
-    return Faithfulness(method, deletion, insertion, below, above, agreement, *yardsticks)
+    return Faithfulness(method, deletion, insertion, below, above, above - below, agreement, *yardsticks)
 
 
 def saco(importance: Floats, drop: Floats) -> float:
