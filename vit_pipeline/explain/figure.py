@@ -30,17 +30,7 @@ if TYPE_CHECKING:
 Of = Mapping[str, Any]  #: layer and head, for attention
 SUFFIXES = (".png", ".html", ".json", ".npz")
 WEAK = "Weak evidence: it shows where CLS looks, whatever the class, and hardly beats the centre on average."
-_PLACES = (
-    "upper left",
-    "top",
-    "upper right",
-    "left",
-    "centre",
-    "right",
-    "lower left",
-    "bottom",
-    "lower right",
-)
+_PLACES = "upper left, top, upper right, left, centre, right, lower left, bottom, lower right".split(", ")
 _CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei")
 _OWN, _CENTRE, _RANDOM = "#c2410c", "#2563eb", "#6b7280"
 
@@ -53,12 +43,11 @@ def evidence(scores: Floats) -> str:
     order = np.argsort(-flat, kind="stable")
     half = int(np.searchsorted(flat[order].cumsum(), flat.sum() / 2)) + 1
     rows, cols = np.unravel_index(order, scores.shape)
-    down, across = (int(3 * at[:half].mean() / n) for at, n in zip((rows, cols), scores.shape, strict=True))
-    strongest = ", ".join(
-        f"row {row + 1} column {col + 1}" for row, col in zip(rows[:3], cols[:3], strict=True)
-    )
-    where = f"{half} of {flat.size} patches, around the {_PLACES[3 * down + across]}"
-    return f"Half of it lies in {where}; the strongest: {strongest}."
+    ninth = rows * 3 // scores.shape[0] * 3 + cols * 3 // scores.shape[1]
+    place = _PLACES[np.bincount(ninth, flat[order]).argmax()]
+    best = ", ".join(f"row {row + 1} column {col + 1}" for row, col in zip(rows[:3], cols[:3], strict=True))
+    where = f"in {half} of {flat.size} patches, most of all in the {place}"
+    return f"Half of the evidence is {where}; the strongest: {best}."
 
 
 def title(method: str, of: Of) -> str:
@@ -156,7 +145,7 @@ def _colours() -> Any:
 
     level = np.linspace(0, 1, 256)
     colours = colormaps["inferno"](0.15 + 0.85 * level)  # (256, 4)
-    colours[:, 3] = 0.8 * level**0.8
+    colours[:, 3] = 0.85 * level
     return ListedColormap(colours)
 
 
