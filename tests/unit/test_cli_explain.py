@@ -26,7 +26,7 @@ def test_the_lens_and_the_evidence_in_the_terminal(run: Run) -> None:
     table = [line.split() for line in lines[start : start + 7]]
     assert table == [[str(i), f"{at.score:.2%}", at.label] for i, at in enumerate(e.lens)]
     assert f"Evidence for cat, by gradient-attention: {e.evidence()}" in lines
-    assert f"this map {e.faithfulness().gain:+.2f}" in out
+    assert f"map {e.faithfulness().gain:+.2f}" in out
 
 
 def test_options_reach_the_explanation(run: Run, tmp_path: Path) -> None:

@@ -426,7 +426,7 @@ def test_the_figure_says_how_far_to_trust_it(cat: Explanation) -> None:
     texts = " ".join(text.get_text() for part in figure.subfigs for text in part.texts)
     assert "cat  75.3%" in texts
     f = cat.faithfulness("attention")
-    assert f"this map {f.gain:+z.2f}".replace("-", "−") in texts
+    assert f"map {f.gain:+z.2f}".replace("-", "−") in texts
     assert f"centre {f.centre.gain:+z.2f}".replace("-", "−") in texts
     assert "Weak evidence" in texts
     assert "Weak evidence" not in " ".join(text.get_text() for text in cat.figure().subfigs[0].texts)

@@ -211,7 +211,7 @@ class Explanation:
             method, of: those of :meth:`heatmap`.
             all_heads, lens, faithfulness: add what CLS looks at in every head, the lens, the curves.
         """
-        return figure.draw(self, method, of, all_heads=all_heads, lens=lens, faithfulness=faithfulness)
+        return figure.draw(self, method, of, all_heads, lens, faithfulness)
 
     def save(self, path: str | Path, method: str = DEFAULT, **options: Any) -> None:
         """Write a ``.png`` (the figure), ``.html`` (a page, self-contained), ``.json`` or ``.npz`` (arrays).

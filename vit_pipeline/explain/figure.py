@@ -57,20 +57,18 @@ def title(method: str, of: Of) -> str:
 
 def notes(e: Explanation, method: str, of: Of) -> list[str]:
     """The small print: how the map does on this image, and what it cannot show."""
-    lines = [WEAK] if method in ("attention", "rollout") else []
+    weak = [WEAK] if method in ("attention", "rollout") else []
     if e.target is None:
-        return ["No classifier, no class: how faithful the map is cannot be measured.", *lines]
-    own, centre, random = (f := e.faithfulness(method, **of)), e.yardstick("centre"), e.yardstick("random")
+        return ["No classifier, no class: how faithful the map is cannot be measured.", *weak]
+    own, centre, random = e.faithfulness(method, **of), e.yardstick("centre"), e.yardstick("random")
+    lines = []
+    for number, what in (("gain", "Insertion − deletion"), ("saco", "SaCo")):
+        values = (getattr(one, number) for one in (own, centre, random))
+        this, middle, chance = (f"{value:+z.2f}".replace("-", "−") for value in values)
+        lines.append(f"{what} (higher is better): map {this}, the image's centre {middle}, random {chance}.")
     if own.gain <= max(centre.gain, random.gain):
-        lines.insert(0, "On this image the map explains no more than these do: do not rely on it.")
-    for name, what in (("saco", "SaCo"), ("gain", "Insertion − deletion")):
-        this, middle, chance = (
-            f"{getattr(one, name):+z.2f}".replace("-", "−") for one in (f, centre, random)
-        )
-        lines.insert(
-            0, f"{what}, higher is better: this map {this}, the image's centre {middle}, random {chance}."
-        )
-    return lines
+        lines.append("On this image the map explains no more than these do: do not rely on it.")
+    return [*lines, *weak]
 
 
 def to_dict(e: Explanation, method: str, of: Of) -> dict[str, Any]:
@@ -85,23 +83,14 @@ def to_dict(e: Explanation, method: str, of: Of) -> dict[str, Any]:
     return found
 
 
-def save(
-    e: Explanation,
-    path: str | Path,
-    method: str,
-    *,
-    all_heads: bool = False,
-    lens: bool = False,
-    faithfulness: bool = False,
-    **of: Any,
-) -> None:
+def save(e: Explanation, path: str | Path, method: str, **options: Any) -> None:
+    of = {name: options[name] for name in ("layer", "head") if name in options}
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
     with replacing(path) as partial:
         if suffix == ".png":
-            figure = draw(e, method, of, all_heads=all_heads, lens=lens, faithfulness=faithfulness)
-            figure.savefig(partial, dpi=160)
+            e.figure(method, **options).savefig(partial, dpi=160)
         elif suffix == ".html":
             partial.write_text(page(e, method, of), "utf-8")
         elif suffix == ".json":
@@ -159,15 +148,7 @@ def _data_url(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def draw(
-    e: Explanation,
-    method: str,
-    of: Of,
-    *,
-    all_heads: bool = False,
-    lens: bool = False,
-    faithfulness: bool = False,
-) -> Figure:
+def draw(e: Explanation, method: str, of: Of, all_heads: bool, lens: bool, faithfulness: bool) -> Figure:
     check_installed("matplotlib", "a figure")
     from matplotlib.figure import Figure
     from matplotlib.font_manager import get_font_names
