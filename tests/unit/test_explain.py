@@ -380,9 +380,9 @@ def test_others_predict_meanwhile(demo: ViTPipeline) -> None:
 def test_files(cat: Explanation, tmp_path: Path) -> None:
     cat.save(tmp_path / "cat.png", all_heads=True, lens=True, faithfulness=True)
     cat.save(tmp_path / "small.png")
-    full, small = Image.open(tmp_path / "cat.png"), Image.open(tmp_path / "small.png")
-    assert full.width == small.width >= 1200
-    assert full.height > 2 * small.height
+    with Image.open(tmp_path / "cat.png") as full, Image.open(tmp_path / "small.png") as small:
+        assert full.width == small.width >= 1200
+        assert full.height > 2 * small.height
     cat.save(tmp_path / "cat.json", "attention", layer=1, head=0)
     record = json.loads((tmp_path / "cat.json").read_text("utf-8"))
     assert (record["method"], record["layer"], record["head"]) == ("attention", 1, 0)
@@ -457,6 +457,7 @@ def spearman(one: Any, other: Any) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
+@pytest.mark.slow
 def test_maps_depend_on_the_weights(demo: ViTPipeline) -> None:
     """Adebayo et al. 2018: what a model with random weights also shows is not about the model."""
     torch.manual_seed(0)

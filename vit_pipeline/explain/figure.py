@@ -84,7 +84,7 @@ def to_dict(e: Explanation, method: str, of: Of) -> dict[str, Any]:
 
 
 def save(e: Explanation, path: str | Path, method: str, **options: Any) -> None:
-    of = {name: options[name] for name in ("layer", "head") if name in options}
+    of: Of = {name: options[name] for name in ("layer", "head") if name in options}
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
