@@ -204,8 +204,8 @@ def test_faithfulness_grays_the_highest_first(wide: ViTPipeline) -> None:
     counts = [round(step * 24 / 16) for step in range(17)]
     np.testing.assert_allclose(f.deletion, [probability(order[:n], base, image) for n in counts], atol=1e-5)
     np.testing.assert_allclose(f.insertion, [probability(order[:n], image, base) for n in counts], atol=1e-5)
-    assert f.deletion_auc == pytest.approx(float(np.trapezoid(f.deletion, dx=1 / 16)))
-    assert f.gain == pytest.approx(float(np.trapezoid(f.insertion - f.deletion, dx=1 / 16)))
+    assert f.deletion_auc == pytest.approx(float(np.trapezoid(f.deletion, dx=1 / 16)), abs=1e-6)
+    assert f.gain == pytest.approx(float(np.trapezoid(f.insertion - f.deletion, dx=1 / 16)), abs=1e-6)
     assert (f.random, f.centre) == (e.yardstick("random"), e.yardstick("centre"))
     again = wide.explain(CAT).yardstick("random")
     assert np.array_equal(again.deletion, f.random.deletion)
@@ -224,10 +224,8 @@ def test_the_evidence_in_words(demo: ViTPipeline) -> None:
     scores = np.full((4, 6), -1.0, np.float32)
     assert evidence(scores) == "No patch speaks for it."
     scores[3, 5], scores[3, 4], scores[0, 0] = 5, 3, 1
-    said = (
-        "Half of it lies in 1 of 24 patches, most of all in the lower right; the strongest: row 4 column 6, "
-    )
-    assert evidence(scores) == f"{said}row 4 column 5, row 1 column 1."
+    few = "Half of the evidence is in 1 of 24 patches, most of all in the lower right"
+    assert evidence(scores) == f"{few}; the strongest: row 4 column 6, row 4 column 5, row 1 column 1."
 
 
 # Any model
