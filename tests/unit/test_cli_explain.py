@@ -52,6 +52,9 @@ def test_several_images_make_a_folder_and_a_bad_one_stops_none(run: Run, tmp_pat
     assert code == 1
     assert "bad.jpg" in err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0000-a_b.png", "0002-c.png"]
+    (tmp_path / "file").touch()
+    code, _, err = run("explain", CAT, CAT, "-o", tmp_path / "file.json", *DEMO)
+    assert (code, "cannot be made a folder" in err) == (1, True)
     with Image.open(tmp_path / "out" / "0002-c.png") as figure:
         assert figure.height > figure.width / 2
 

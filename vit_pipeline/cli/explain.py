@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ArgumentError, VitPipelineError, printable
+from ..errors import ArgumentError, OutputError, VitPipelineError, printable, reason
 from . import options as o
 from .features import Errors
 from .terminal import image_sources, note, print_prediction
@@ -82,26 +83,33 @@ def explain(
         batch_size=1,
     )
     errors = Errors()
-    results = ((source, e) for batch in batches for source, e in batch)
-    if evaluate:
-        _evaluate(_correct(results, errors), methods)
-        errors.exit()
-        return
-    for number, (source, e) in enumerate(results):
-        if isinstance(e, VitPipelineError):
-            errors(e)
-        elif output is None:
-            _print(e, name, of, first=number == 0, faithfulness=faithfulness)
-        else:
-            path = output
-            if len(first) > 1:
-                stem = re.sub(r"[^\w.-]+", "_", Path(source).stem)[:80]
-                path = output.with_suffix("") / f"{number:04}-{stem}{output.suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-            e.save(path, name, all_heads=all_heads, lens=lens, faithfulness=faithfulness, **of)
-            if not quiet:
-                note(f"{path}: {source}")
+    with closing(batches):  # type: ignore[type-var]  # a generator, whose threads end with it
+        results = ((source, e) for batch in batches for source, e in batch)
+        if evaluate:
+            _evaluate(_correct(results, errors), methods)
+            errors.exit()
+            return
+        for number, (source, e) in enumerate(results):
+            if isinstance(e, VitPipelineError):
+                errors(e)
+            elif output is None:
+                _print(e, name, of, first=number == 0, faithfulness=faithfulness)
+            else:
+                path = _in_folder(output, number, source) if len(first) > 1 else output
+                e.save(path, name, all_heads=all_heads, lens=lens, faithfulness=faithfulness, **of)
+                if not quiet:
+                    note(f"{path}: {source}")
     errors.exit()
+
+
+def _in_folder(output: Path, number: int, source: str) -> Path:
+    """``cats/0003-NAME.png`` for ``cats.png``."""
+    folder, name = output.with_suffix(""), re.sub(r"[^\w.-]+", "_", Path(source).stem)[:80]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made a folder: {reason(error)}") from error
+    return folder / f"{number:04}-{name}{output.suffix}"
 
 
 def _print(e: Explanation, method: str, of: dict[str, int], *, first: bool, faithfulness: bool) -> None:
