@@ -28,6 +28,8 @@ from .names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .explain import Explanation
+
 R = TypeVar("R")
 Pool = Literal["cls", "mean", "patches"]
 Many = list[Any] | tuple[Any, ...] | Iterator[Any]
@@ -316,6 +318,19 @@ class ViTPipeline:
         tokens: torch.Tensor = backbone(self._on_device(pixel_values)).last_hidden_state.float().cpu()
         patches = tokens[:, 1:]  # of (B, 1 + N, D)
         return patches if pool == "patches" else patches.mean(dim=1) if pool == "mean" else tokens[:, 0]
+
+    def explain(self, image: Any, target: str | int | None = None) -> Explanation:
+        """Where the decision for one image came from, and how far to trust that.
+
+        Args:
+            image: anything that :meth:`read` takes.
+            target: the class to explain, by its label or index; None: the predicted one.
+
+        Raises ImageError, ArgumentError. See :class:`vit_pipeline.explain.Explanation`.
+        """
+        from .explain import explain
+
+        return explain(self, self.preprocess(self.read(image)), source_name(image), target)
 
     # What the engine runs
 

@@ -18,7 +18,7 @@ CAT = Path(__file__).parents[2] / "examples" / "cat.png"
 @pytest.fixture(autouse=True)
 def slim(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after ``pip install .``: no package of any extra."""
-    missing = ("pyarrow", "gradio", "matplotlib")
+    missing = ("pyarrow", "gradio", "matplotlib", "captum")
     find_spec = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name in missing else find_spec(name))
     for name in missing:
@@ -45,6 +45,31 @@ def test_what_needs_no_extra(run: Run, tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"r.{suffix}"
     assert run("classify", CAT, "-o", output, "--model", "demo")[0] == 0
     assert "cat" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "package"),
+    [
+        (["-o", "x.png"], "matplotlib"),
+        (["-o", "x.html"], "matplotlib"),
+        (["--method", "occlusion"], "captum"),
+    ],
+)
+def test_explain_without_its_extra(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], package: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("explain", CAT, "--model", "demo", *options)
+    assert code == 2
+    assert re.search(rf"error: .* needs {package}.* pip install '{package}", err.splitlines()[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_in_the_terminal_needs_no_extra(run: Run, tmp_path: Path) -> None:
+    assert run("explain", CAT, "--model", "demo", "-o", tmp_path / "cat.json")[0] == 0
+    code, out, _ = run("explain", CAT, "--model", "demo")
+    assert code == 0
+    assert "Evidence for cat" in out
 
 
 def test_nothing_is_missing() -> None:

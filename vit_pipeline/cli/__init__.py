@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import doctor, images, models, webui
+from . import doctor, explain, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ COMMANDS = (
     images.predict,
     images.classify,
     models.structure,
+    explain.explain,
     images.features,
     images.similar,
     models.models,

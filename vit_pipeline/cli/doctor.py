@@ -105,13 +105,13 @@ def _extras() -> dict[str, Any]:
     from packaging.utils import canonicalize_name
 
     installed = {canonicalize_name(each.name) for each in metadata.distributions()}
-    found: dict[str, Any] = {}
+    extras = set(metadata.metadata("vit-pipeline").get_all("Provides-Extra") or ()) - {"all", "dev"}
+    found: dict[str, Any] = {extra: {"installed": True} for extra in sorted(extras)}
     for each in map(Requirement, metadata.requires("vit-pipeline") or ()):
-        for extra in ("bulk", "notebook", "webui", "heic"):
+        for extra in extras:
             if each.marker and each.marker.evaluate({"extra": extra}):
-                entry = found.setdefault(extra, {"installed": True})
-                entry[each.name] = canonicalize_name(each.name) in installed
-                entry["installed"] &= entry[each.name]
+                found[extra][each.name] = canonicalize_name(each.name) in installed
+                found[extra]["installed"] &= found[extra][each.name]
     return found
 
 

@@ -74,8 +74,8 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 def output(*suffixes: str) -> Any:
     """``--output``: a file whose name ends in one of ``suffixes``; another one is rejected at once."""
 
-    def check(path: Path) -> Path:
-        if path.suffix.lower() not in suffixes:
+    def check(path: Path | None) -> Path | None:
+        if path is not None and path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"{printable(path)}: the name must end in {' or '.join(suffixes)}")
         return path
 
