@@ -24,8 +24,13 @@ def test_the_lens_and_the_evidence_in_the_terminal(run: Run) -> None:
     assert lines[0].startswith("Predicted class: cat ")
     start = lines.index("After each layer, as if the model ended there:") + 1
     table = [line.split() for line in lines[start : start + 7]]
-    assert table == [[str(i), f"{at.score:.2%}", at.label] for i, at in enumerate(e.lens)]
-    assert f"Evidence for cat, by gradient-attention: {e.evidence()}" in lines
+    layers = [["embeddings"], *(["layer", str(number)] for number in range(6))]
+    said = [[f"{at.score:.2%}", at.label] for at in e.lens]
+    assert table == [layer + at for layer, at in zip(layers, said, strict=True)]
+    assert lines[start + 7 :][:2] == [
+        "Where the evidence for cat is (gradient-attention):",
+        f"  {e.evidence()}",
+    ]
     assert f"map {e.faithfulness().gain:+.2f}" in out
 
 

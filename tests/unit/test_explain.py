@@ -224,7 +224,7 @@ def test_the_evidence_in_words(demo: ViTPipeline) -> None:
     scores = np.full((4, 6), -1.0, np.float32)
     assert evidence(scores) == "No patch speaks for it."
     scores[3, 5], scores[3, 4], scores[0, 0] = 5, 3, 1
-    few = "Half of the evidence is in 1 of 24 patches, most of all in the lower right"
+    few = "Half of the evidence is in 1 of 24 patches, most of all at the lower right"
     assert evidence(scores) == f"{few}; the strongest: row 4 column 6, row 4 column 5, row 1 column 1."
 
 

@@ -69,7 +69,7 @@ def test_explain_in_the_terminal_needs_no_extra(run: Run, tmp_path: Path) -> Non
     assert run("explain", CAT, "--model", "demo", "-o", tmp_path / "cat.json")[0] == 0
     code, out, _ = run("explain", CAT, "--model", "demo")
     assert code == 0
-    assert "Evidence for cat" in out
+    assert "the evidence for cat" in out
 
 
 def test_nothing_is_missing() -> None:

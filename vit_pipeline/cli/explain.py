@@ -109,14 +109,15 @@ def _print(e: Explanation, method: str, of: dict[str, int], *, first: bool, fait
     if e.prediction is not None and e.target is not None:
         print_prediction(e.prediction, first=first, classes=len(e.pipe.labels))
         print("After each layer, as if the model ended there:")
-        for layer, at in enumerate(e.lens):
-            print(f"  {layer:2}  {at.score:7.2%}  {printable(at.label, 44)}")
+        for number, at in enumerate(e.lens, start=-1):
+            layer = "embeddings" if number < 0 else f"layer {number}"
+            print(f"  {layer:10}  {at.score:7.2%}  {printable(at.label, 44)}")
     from ..explain.figure import notes, title
 
-    whose = f" for {printable(e.target.label)}" if e.target else f", {printable(e.source)}"
-    print(f"Evidence{whose}, by {title(method, of)}: {e.evidence(method, **of)}")
+    whose = f" for {printable(e.target.label)}" if e.target else f" in {printable(e.source)}"
+    print(f"Where the evidence{whose} is ({title(method, of)}):\n  {e.evidence(method, **of)}")
     for line in notes(e, method, of) if faithfulness else []:
-        print(line)
+        print(f"  {line}")
 
 
 def _correct(results: Iterator[tuple[str, Any]], errors: Errors) -> Iterator[Explanation]:

@@ -46,7 +46,7 @@ def evidence(scores: Floats) -> str:
     ninth = rows * 3 // scores.shape[0] * 3 + cols * 3 // scores.shape[1]
     place = _PLACES[np.bincount(ninth, flat[order]).argmax()]
     best = ", ".join(f"row {row + 1} column {col + 1}" for row, col in zip(rows[:3], cols[:3], strict=True))
-    where = f"in {half} of {flat.size} patches, most of all in the {place}"
+    where = f"in {half} of {flat.size} patches, most of all at the {place}"
     return f"Half of the evidence is {where}; the strongest: {best}."
 
 
