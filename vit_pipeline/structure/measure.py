@@ -13,7 +13,6 @@ Biases, additions, softmax, GELU count as nothing in both. Leaves out: what the 
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from ..explain.inside import twin
 
 Shape = tuple[int, ...]
 
@@ -109,19 +110,6 @@ def measure(model: nn.Module, input_shape: Shape) -> dict[str, list[Call]]:
     except Exception:  # any model may be given: one that cannot be copied, or rejects this input
         return {}
     return counter.calls
-
-
-def twin(model: nn.Module, attention: str | None = None) -> nn.Module:
-    """A second model, in eval mode, that shares the first one's tensors. Hooks, modes and settings of the
-    copy are its own, so nothing has to be restored afterwards.
-
-    ``attention``: how it shall compute attention, such as ``"eager"``; None: as the model does.
-    """
-    other = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
-    choose: Any = getattr(other, "set_attn_implementation", None)
-    if attention is not None and choose is not None:
-        choose(attention)
-    return other.eval()
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from .measure import first_tensor, twin
+from ..explain.inside import twin
+from .measure import first_tensor
 from .rows import WORDS, Row
 
 Parts = dict[str | None, Any]  # modules, parameters, and the rows of steps, by role
