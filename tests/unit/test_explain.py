@@ -431,6 +431,7 @@ def test_the_figure_says_how_far_to_trust_it(cat: Explanation) -> None:
     f = cat.faithfulness("attention")
     assert f"map {f.gain:+z.2f}".replace("-", "−") in texts
     assert f"centre {f.centre.gain:+z.2f}".replace("-", "−") in texts
+    assert ("do not rely on it" in texts) == (f.gain <= max(f.centre.gain, f.random.gain))
     assert "Weak evidence" in texts
     assert "Weak evidence" not in " ".join(text.get_text() for text in cat.figure().subfigs[0].texts)
     assert figure._repr_png_().startswith(b"\x89PNG")
