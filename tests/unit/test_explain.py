@@ -206,6 +206,11 @@ def test_faithfulness_grays_the_highest_first(wide: ViTPipeline) -> None:
     np.testing.assert_allclose(f.insertion, [probability(order[:n], image, base) for n in counts], atol=1e-5)
     assert f.deletion_auc == pytest.approx(float(np.trapezoid(f.deletion, dx=1 / 16)), abs=1e-6)
     assert f.gain == pytest.approx(float(np.trapezoid(f.insertion - f.deletion, dx=1 / 16)), abs=1e-6)
+    groups = [[patch for rank, patch in enumerate(order) if rank * 10 // 24 == group] for group in range(10)]
+    importance = np.array([e.heatmap("occlusion").ravel()[group].mean() for group in groups])
+    whole = probability([], base, image)
+    cost = np.array([(whole - probability(group, base, image)) / len(group) for group in groups])
+    assert f.saco == pytest.approx(saco(importance, cost), abs=1e-3)
     assert (f.random, f.centre) == (e.yardstick("random"), e.yardstick("centre"))
     again = wide.explain(CAT).yardstick("random")
     assert np.array_equal(again.deletion, f.random.deletion)
@@ -426,6 +431,7 @@ def test_the_figure_says_how_far_to_trust_it(cat: Explanation) -> None:
     f = cat.faithfulness("attention")
     assert f"map {f.gain:+z.2f}".replace("-", "−") in texts
     assert f"centre {f.centre.gain:+z.2f}".replace("-", "−") in texts
+    assert ("do not rely on it" in texts) == (f.gain <= max(f.centre.gain, f.random.gain))
     assert "Weak evidence" in texts
     assert "Weak evidence" not in " ".join(text.get_text() for text in cat.figure().subfigs[0].texts)
     assert figure._repr_png_().startswith(b"\x89PNG")

@@ -35,7 +35,7 @@ class Faithfulness:
     deletion_auc: float  #: area under the curve, 0 to 1; lower is better
     insertion_auc: float  #: higher is better
     gain: float  #: insertion AUC − deletion AUC; higher is better, about 0 for a random map
-    saco: float  #: -1 to 1: whether scores are in proportion to what graying costs
+    saco: float  #: -1 to 1: whether scores rank groups of patches as graying them does
     random: Faithfulness | None = None  #: the same of a random map
     centre: Faithfulness | None = None  #: the same of the image's centre
 
@@ -67,7 +67,10 @@ def measure(
     (deletion, insertion), without = found[: 2 * steps + 2].reshape(2, -1), found[2 * steps + 2 :]
     below, above = (float(np.trapezoid(curve) / steps) for curve in (deletion, insertion))
     importance = np.array([scores[~some].mean() for some in outside])
-    agreement = saco(importance, deletion[0] - without)
+    cost = (deletion[0] - without) / (~outside).sum(
+        1
+    )  # a patch: groups differ by one where K does not divide N
+    agreement = saco(importance, cost)
     return Faithfulness(method, deletion, insertion, below, above, above - below, agreement, *yardsticks)
 
 
