@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .explanation import Explanation
 
 STEPS = 16  #: of a curve, where there are as many patches
-GROUPS = 10  #: of patches, for SaCo
+GROUPS = range(5, 11)  #: of patches, for SaCo: as many as give groups of equal size, as in the paper
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def measure(
     """
     order = np.argsort(-scores, kind="stable")  # (N,), the highest first
     rank = np.argsort(order)
-    steps, groups = min(STEPS, len(order)), min(GROUPS, len(order))
+    steps = min(STEPS, len(order))
+    groups = max((k for k in GROUPS if len(order) % k == 0), default=min(GROUPS[-1], len(order)))
     first = rank < np.linspace(0, len(order), steps + 1).round()[:, None]  # (S + 1, N)
     outside = rank * groups // len(order) != np.arange(groups)[:, None]  # (K, N)
     kept = torch.from_numpy(np.concatenate([~first, first, outside])[:, None, patches])  # (…, 1, H, W)
@@ -67,10 +68,7 @@ def measure(
     (deletion, insertion), without = found[: 2 * steps + 2].reshape(2, -1), found[2 * steps + 2 :]
     below, above = (float(np.trapezoid(curve) / steps) for curve in (deletion, insertion))
     importance = np.array([scores[~some].mean() for some in outside])
-    cost = (deletion[0] - without) / (~outside).sum(
-        1
-    )  # a patch: groups differ by one where K does not divide N
-    agreement = saco(importance, cost)
+    agreement = saco(importance, deletion[0] - without)
     return Faithfulness(method, deletion, insertion, below, above, above - below, agreement, *yardsticks)
 
 
