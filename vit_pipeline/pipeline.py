@@ -58,6 +58,10 @@ class LabelScore:
     score: float
     index: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in JSON output."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -74,7 +78,7 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """``source, model, label, score, index, top``, as it stands in JSON output."""
         found = {name: getattr(self, name) for name in ("source", "model", "label", "score", "index")}
-        return found | {"top": [asdict(entry) for entry in self.top]}
+        return found | {"top": [entry.to_dict() for entry in self.top]}
 
     def to_hf(self) -> list[dict[str, Any]]:
         """The list of ``{"label", "score"}`` that ``transformers.pipeline("image-classification")`` gives."""
