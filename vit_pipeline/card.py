@@ -16,7 +16,7 @@ from .names import DEFAULT_MODEL, KnownModel, parse_name
 from .structure import Cost, describe
 
 FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")  # by Pillow's number
-_PUBLISHED = ("summary", "preprocessing", "top1", "top1_source", "licence", "revision", "sha256")
+_PUBLISHED = ("summary", "preprocessing", "top1", "top1_on", "top1_source", "licence", "revision", "sha256")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ModelCard:
             if known.preprocessing and not self.preprocessing:
                 lines.append(f"  preprocessing  {known.preprocessing}")
             if known.top1:
-                lines.append(f"  top-1          {known.top1} % on ImageNet-1k")
+                lines.append(f"  top-1          {known.top1} % on {known.top1_on}")
                 lines.append(f"                 ({known.top1_source})")
             lines.append(f"  licence        {known.licence}")
             if known.repo:

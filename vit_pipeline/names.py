@@ -47,6 +47,7 @@ class KnownModel:
     same_as: tuple[str, ...] = ()
     preprocessing: str = ""
     top1: float | None = None
+    top1_on: str = ""
     top1_source: str = ""
     licence: str = "apache-2.0"
 

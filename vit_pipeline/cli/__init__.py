@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import doctor, images, models, webui
+from . import doctor, evaluate, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ COMMANDS = (
     models.structure,
     images.features,
     images.similar,
+    evaluate.evaluate,
     models.models,
     models.download,
     models.convert,

@@ -107,7 +107,7 @@ def _extras() -> dict[str, Any]:
     installed = {canonicalize_name(each.name) for each in metadata.distributions()}
     found: dict[str, Any] = {}
     for each in map(Requirement, metadata.requires("vit-pipeline") or ()):
-        for extra in ("bulk", "notebook", "webui", "heic"):
+        for extra in ("bulk", "notebook", "webui", "heic", "train"):
             if each.marker and each.marker.evaluate({"extra": extra}):
                 entry = found.setdefault(extra, {"installed": True})
                 entry[each.name] = canonicalize_name(each.name) in installed
