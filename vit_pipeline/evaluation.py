@@ -52,10 +52,9 @@ class Mistake:
 class Evaluation:
     """What :func:`evaluate` finds. ``print`` it, or :meth:`save` a report."""
 
-    model: str
+    model: str  #: its name and dtype
     loaded_from: str
     folder: Path | None  #: the model's
-    dtype: str
     source: str  #: the images'
     split: str | None
     matched: Mapping[str, str | None]  #: label of the images → of the model; None: left out
@@ -138,7 +137,7 @@ class Evaluation:
         if here != own:
             raise ArgumentError(f"{place}: other weights than those of {self.model}; evaluate that folder")
         found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": here, "version": __version__}
-        found |= {name: getattr(self, name) for name in ("model", "dtype", "source", "split", "images")}
+        found |= {name: getattr(self, name) for name in ("model", "source", "split", "images")}
         with replacing(place / CALIBRATION) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         return place / CALIBRATION
@@ -194,10 +193,9 @@ def evaluate(
             value, said = known.top1 / 100, {"on": known.top1_on, "source": known.top1_source}
             published = said | {"top1": value, "inside": top1.low <= value <= top1.high}
     return Evaluation(
-        model=pipe.name,
+        model=_name(pipe),
         loaded_from=str(pipe.provenance),
         folder=pipe.provenance.folder,
-        dtype=str(pipe.dtype).removeprefix("torch."),
         source=str(source),
         split=data.split,
         matched={label: None if i is None else pipe.labels[i] for label, i in this.meant.items()},
@@ -212,7 +210,7 @@ def evaluate(
         reliability=measures.reliability(np.exp(rows["confidence"]), right),
         calibration=measures.calibrate(this.rows, this.logits, seed),
         published=published,
-        comparison=measures.compare(this.rows, other.rows, other.pipe.name) if other else None,
+        comparison=measures.compare(this.rows, other.rows, _name(other.pipe)) if other else None,
         images_per_second=len(this.rows) / (this.clock.wait + this.clock.model),
     )
 
@@ -281,3 +279,7 @@ class _Pass:
             Mistake(name, names[truth], names[said], float(np.exp(confidence)), seen)
             for (confidence, _, name, _, truth, said), seen in zip(self.wrong, shown, strict=True)
         )
+
+
+def _name(pipe: ViTPipeline) -> str:
+    return f"{pipe.name} in {str(pipe.dtype).removeprefix('torch.')}"

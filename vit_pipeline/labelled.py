@@ -61,7 +61,8 @@ def read_labelled(source: str | Path, split: str | None = None) -> Labelled:
         raise ArgumentError(
             f"{path}: no {chosen or 'test or val'} split; it has {', '.join(splits) or 'none'}"
         )
-    found = Labelled(splits[chosen] if chosen else path, chosen, counts := Counter())
+    counts: Counter[str] = Counter()
+    found = Labelled(splits[chosen] if chosen else path, chosen, counts)
     for _, image, label in found:
         counts[label] += not isinstance(image, ImageError)
     if not counts:

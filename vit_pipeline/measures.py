@@ -81,7 +81,7 @@ def class_scores(truth: Array, predicted: Array, labels: Sequence[str]) -> tuple
     hits = np.bincount(truth[truth == predicted], minlength=size)
     return tuple(
         ClassScores(
-            labels[i],
+            labels[int(i)],
             int(i),
             int(shown[i]),
             precision=float(hits[i] / max(given[i], 1)),
