@@ -184,7 +184,7 @@ def evaluate(
             raise ArgumentError(f"{source}: has changed between the two models; evaluate again")
     rows = this.rows[this.rows["truth"] >= 0]
     if not len(rows):
-        raise ArgumentError(f"{source}: none of these {len(this.rows):,} images can be read")
+        raise ArgumentError(f"{source}: no image can be read, of {len(this.rows):,}")
     truth, predicted, right = rows["truth"], rows["predicted"], rows["rank"] == 0
     top1 = measures.rate(right)
     published = None
