@@ -1,8 +1,10 @@
-"""The statistics of an evaluation, a function for each question that one asks of a classifier.
+"""The statistics of an evaluation: a function for each question that one asks of a classifier.
 
-How many images are right (``rate``); how well is each class known (``class_scores``), and which are taken for
-each other (``confusion``); is a probability of 80 % right 80 times in 100 (``reliability``), and could it be
-(``calibrate``); is another model really better (``compare``). Leaves out: running the model (``evaluation``).
+How many images are right: ``rate``. How well is each class known, and which are taken for each other:
+``class_scores``, ``confusion``. Is a probability of 80 % right 80 times in 100, and could it be made so:
+``reliability``, ``calibrate``. Is another model really better: ``compare``.
+
+Leaves out: running a model (``evaluation``).
 """
 
 from __future__ import annotations
