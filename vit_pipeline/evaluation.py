@@ -137,6 +137,7 @@ class Evaluation:
         if here != own:
             raise ArgumentError(f"{place}: other weights than those of {self.model}; evaluate that folder")
         found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": here, "version": __version__}
+        found |= {f"ece_{name}": found.pop(name)["ece"] for name in ("before", "after")}
         found |= {name: getattr(self, name) for name in ("model", "source", "split", "images")}
         with replacing(place / CALIBRATION) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

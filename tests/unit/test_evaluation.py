@@ -247,6 +247,7 @@ def test_calibration_in_the_models_folder(
     assert calibration is not None
     assert read["temperature"] == calibration.temperature
     assert read["energy_threshold"] == calibration.energy_threshold
+    assert (read["ece_before"], read["ece_after"]) == (calibration.before.ece, calibration.after.ece)
     assert (read["fitted_on"], read["seed"], read["images"]) == (COUNT // 2, 0, COUNT)
     assert read["sha256"] == {"model.safetensors": pipe.provenance.sha256["model.safetensors"]}
     assert ViTPipeline.from_pretrained(copy, device="cpu").labels == pipe.labels
