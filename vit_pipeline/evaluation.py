@@ -52,8 +52,7 @@ class Mistake:
 class Evaluation:
     """What :func:`evaluate` finds. ``print`` it, or :meth:`save` a report."""
 
-    model: str  #: its name and dtype
-    loaded_from: str
+    model: str  #: its name, where it is from, its dtype
     folder: Path | None  #: the model's
     source: str  #: the images'
     split: str | None
@@ -195,7 +194,6 @@ def evaluate(
             published = said | {"top1": value, "inside": top1.low <= value <= top1.high}
     return Evaluation(
         model=_name(pipe),
-        loaded_from=str(pipe.provenance),
         folder=pipe.provenance.folder,
         source=str(source),
         split=data.split,
@@ -283,4 +281,4 @@ class _Pass:
 
 
 def _name(pipe: ViTPipeline) -> str:
-    return f"{pipe.name} in {str(pipe.dtype).removeprefix('torch.')}"
+    return f"{pipe.provenance}, {str(pipe.dtype).removeprefix('torch.')}"

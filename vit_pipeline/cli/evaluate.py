@@ -17,7 +17,10 @@ def evaluate(
     open: o.Open,
     quiet: bool,
     folder: Annotated[
-        str, typer.Argument(help="FOLDER/<class>/<image>, or a .csv or .jsonl of path and label.")
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="FOLDER/<class>/<image>, or a .csv or .jsonl of path and label."
+        ),
     ],
     split: Annotated[
         Literal["train", "val", "test"] | None,
@@ -25,7 +28,9 @@ def evaluate(
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help='What labels mean: {"n02123045": "tabby", "leave out": null}.'),
+        typer.Option(
+            metavar="FILE", help='JSON, what labels mean: {"kitten": "tabby", "one to leave out": null}.'
+        ),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Another model to compare with, image by image.")
@@ -49,10 +54,9 @@ def evaluate(
 
     check_installed("scipy", "evaluate")
     pipe = open()
-    other = None
-    if against or against_dtype:
-        changed = {"model": against, "revision": None} if against else {}
-        other = open(**changed, **({"dtype": against_dtype} if against_dtype else {}))
+    changed = {"model": against, "revision": None} if against else {}
+    changed |= {"dtype": against_dtype} if against_dtype else {}
+    other = open(**changed) if changed else None
     from ..evaluation import evaluate as run
 
     errors = Errors()
