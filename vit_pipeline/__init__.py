@@ -13,6 +13,8 @@ from .errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from .batch import classify as classify
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import evaluate as evaluate
     from .features import similar as similar
     from .pipeline import LabelScore as LabelScore
     from .pipeline import Prediction as Prediction
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 
 _LATER = {
     "batch": ["classify"],
+    "evaluation": ["Evaluation", "evaluate"],
     "features": ["similar"],
     "pipeline": ["LabelScore", "Prediction", "ViTPipeline", "predict"],
     "structure": ["ModelStructure", "compare", "describe"],

@@ -20,7 +20,7 @@ from .names import DATA_FOLDER, DEFAULT_MODEL, KnownModel, parse_name
 from .structure import Cost, describe
 
 _LINES = tomllib.loads((DATA_FOLDER / "card.toml").read_text(encoding="utf-8"))
-_PUBLISHED = ("summary", "preprocessing", "top1", "top1_source", "licence", "revision", "sha256")
+_PUBLISHED = ("summary", "preprocessing", "top1", "top1_on", "top1_source", "licence", "revision", "sha256")
 
 
 @dataclass(frozen=True)

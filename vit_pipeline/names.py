@@ -17,6 +17,8 @@ DEFAULT_MODEL = "vit-base"
 DATA_FOLDER = Path(__file__).parent
 #: ImageNet-1k class names, one a line, in the order of the classes, as vit-base has them
 IMAGENET_LABELS = DATA_FOLDER / "imagenet1k_labels.txt"
+#: their WordNet synsets, in the same order
+IMAGENET_SYNSETS = DATA_FOLDER / "imagenet1k_synsets.txt"
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of a path: no leading dot, so nothing leads out of a cache
 _REPO = re.compile(rf"{_PART}/{_PART}")
@@ -45,6 +47,7 @@ class KnownModel:
     same_as: tuple[str, ...] = ()
     preprocessing: str = ""
     top1: float | None = None
+    top1_on: str = ""
     top1_source: str = ""
     licence: str = "apache-2.0"
 

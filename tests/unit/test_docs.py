@@ -65,6 +65,8 @@ def test_the_public_names() -> None:
         "UnsafeURLError",
         "VitPipelineError",
         "classify",
+        "Evaluation",
+        "evaluate",
         "similar",
         "LabelScore",
         "Prediction",

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import doctor, explain, images, models, webui
+from . import doctor, evaluate, explain, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ COMMANDS = (
     explain.explain,
     images.features,
     images.similar,
+    evaluate.evaluate,
     models.models,
     models.download,
     models.convert,

@@ -54,7 +54,7 @@ EnvProxy = Annotated[
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Reject images of more pixels than this.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Open = Callable[[], Any]  #: loads the model that the user has named
+Open = Callable[..., Any]  #: loads the model that the user has named
 
 #: of every command that runs a model on images
 _SHARED: dict[str, tuple[Any, Any]] = {
@@ -85,7 +85,8 @@ def output(*suffixes: str) -> Any:
 def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``command`` the options of every command that runs a model on images.
 
-    It is called with ``open``, which loads the model and returns the pipeline, and ``quiet``.
+    It is called with ``open``, which loads the model and returns the pipeline (with other options, another
+    one), and ``quiet``.
     """
     hints = get_type_hints(command, include_extras=True)
     own = [p for name, p in signature(command).parameters.items() if name not in ("open", "quiet")]
@@ -97,7 +98,7 @@ def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         shared = {name: given.pop(name) for name in _SHARED}
-        command(open=lambda: open_pipeline(**shared), quiet=shared["quiet"], **given)
+        command(open=lambda **other: open_pipeline(**shared | other), quiet=shared["quiet"], **given)
 
     run.__signature__ = Signature(options)  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in options}

@@ -1,0 +1,86 @@
+"""``vit-pipeline evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options as o
+from .images import Errors
+from .terminal import note, progress_bars
+
+
+@o.with_pipeline
+def evaluate(
+    open: o.Open,
+    quiet: bool,
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="FOLDER/<class>/<image>, or a .csv or .jsonl of path and label."
+        ),
+    ],
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option(help="Of FOLDER/<split>/<class>/<image>.", show_default="test, then val"),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='JSON, what labels mean: {"kitten": "tabby", "one to leave out": null}.'
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Another model to compare with, image by image.")
+    ] = None,
+    against_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype.")] = None,
+    output: Annotated[Path | None, o.output(".html", ".json")] = None,
+    write_calibration: Annotated[
+        bool,
+        typer.Option("--write-calibration", help="Write temperature and threshold into the model's folder."),
+    ] = False,
+    batch_size: o.BatchSize = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the half of the images to calibrate on.")] = 0,
+) -> None:
+    """Measure how good a model is on labelled images.
+
+    Prints top-1 with its 95 % interval, what is confused with what, and how far probabilities can be trusted.
+
+    Example: vit-pipeline evaluate photos/ --model demo -o report.html
+    """
+    from ..errors import check_installed
+
+    check_installed("scipy", "evaluate")
+    pipe = open()
+    changed = {"model": against, "revision": None} if against else {}
+    changed |= {"dtype": against_dtype} if against_dtype else {}
+    other = open(**changed) if changed else None
+    from ..evaluation import evaluate as run
+
+    errors = Errors()
+    with progress_bars(quiet, "BarColumn", "MofNCompleteColumn", "TimeRemainingColumn") as bar:
+        task = bar.add_task("") if bar else None
+
+        def progress(done: int, total: int) -> None:
+            if bar and task is not None:
+                bar.update(task, completed=done, total=total)
+
+        found = run(
+            folder,
+            pipe,
+            against=other,
+            mapping=mapping,
+            split=split,
+            batch_size=batch_size,
+            seed=seed,
+            on_error=errors,
+            progress=progress,
+        )
+    print(found)
+    if output:
+        found.save(output)
+    if write_calibration:
+        note(f"{found.calibrate()}: temperature and energy threshold")
+    errors.exit()

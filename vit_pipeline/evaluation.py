@@ -1,0 +1,284 @@
+"""How good a model is on labelled images, as a report for people and programs.
+
+Leaves out: what the numbers are (``measures``), folders and their labels (``labelled``).
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import json
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__, engine, measures
+from .checkpoints.files import sha256_of, weights_files
+from .errors import ArgumentError, CheckpointError, VitPipelineError, check_installed, printable
+from .files import replacing
+from .labelled import Labelled, match_labels, read_labelled
+from .names import KNOWN_MODELS
+from .pipeline import ViTPipeline
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+OnError = Callable[[VitPipelineError], None]
+CALIBRATION = "calibration.json"  #: in a model's folder
+_MISTAKES, _ERRORS, _GRID = 24, 100, 24  # in a report
+_LOGITS = 10_000_000  # kept for the temperature, 40 MB; beyond, those of every second, third, … image
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image with a wrong label."""
+
+    source: str
+    truth: str
+    predicted: str
+    confidence: float  #: the probability that the model gives its label
+    seen: str  #: the image as the model saw it, a JPEG in base64; not in JSON
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` finds. ``print`` it, or :meth:`save` a report."""
+
+    model: str  #: its name, where it is from, its dtype
+    folder: Path | None  #: the model's
+    source: str  #: the images'
+    split: str | None
+    matched: Mapping[str, str | None]  #: label of the images → of the model; None: left out
+    images: int  #: that could be read
+    unread: int  #: that could not
+    errors: tuple[str, ...]  #: of these, the first 100
+    top1: measures.Rate
+    top5: measures.Rate | None  #: None: there are no more than five classes
+    classes: tuple[measures.ClassScores, ...]  #: those that have images
+    confusion: tuple[measures.Pair, ...]  #: the cells that are not empty, the fullest first
+    mistakes: tuple[Mistake, ...]  #: the most confident first
+    reliability: measures.Reliability
+    calibration: measures.Calibration | None  #: None: too few images
+    published: Mapping[str, Any] | None  #: top1, on which images, source; is it inside the interval?
+    comparison: measures.Comparison | None
+    images_per_second: float
+
+    @property
+    def macro(self) -> dict[str, float]:
+        """Means over the classes, each counting the same however many images it has."""
+        names = ("precision", "recall", "f1")
+        return {name: sum(getattr(c, name) for c in self.classes) / len(self.classes) for name in names}
+
+    @property
+    def confused(self) -> list[measures.Pair]:
+        """Classes that are taken for each other, the most frequent first."""
+        return [pair for pair in self.confusion if pair.indices[0] != pair.indices[1]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but images, ready for JSON."""
+        found = asdict(self) | {"folder": self.folder and str(self.folder), "macro": self.macro}
+        for mistake in found["mistakes"]:
+            del mistake["seen"]
+        return found | {"version": __version__}
+
+    def __str__(self) -> str:
+        return self._render("evaluation.txt.j2")
+
+    def save(self, path: str | Path) -> None:
+        """Write a report: ``.html``, a page without scripts or network, or ``.json``. Raises OutputError."""
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".html", ".json"):
+            raise ArgumentError(f"{path}: the name must end in .html or .json")
+        html = suffix == ".html"
+        text = self._render("evaluation.html.j2") if html else json.dumps(self.to_dict(), ensure_ascii=False)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
+
+    def _render(self, name: str) -> str:
+        from jinja2 import Environment, StrictUndefined
+
+        shown = [scores.index for scores in self.classes]
+        if len(shown) > _GRID:
+            shown = sorted([*dict.fromkeys(i for pair in self.confused for i in pair.indices)][:_GRID])
+        pages = Environment(
+            autoescape=".html" in name, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        pages.filters |= {"line": printable, "percent": lambda share: f"{share:.2%}"}
+        template = pages.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+        return template.render(e=self, shown=shown, cells={pair.indices: pair for pair in self.confusion})
+
+    def calibrate(self, folder: str | Path | None = None) -> Path:
+        """Write temperature, threshold and where they are from into the model's folder; return the file.
+
+        Args:
+            folder: where the model was saved; None: where it was loaded from.
+
+        Raises ArgumentError: another model is there, or there were too few images; OutputError.
+        """
+        place = Path(folder) if folder else self.folder
+        if self.calibration is None or place is None:
+            needed = (
+                f"{measures.ENOUGH} images to calibrate with" if place else "the folder that it was saved in"
+            )
+            raise ArgumentError(f"{self.model}: give {needed}")
+        here, own = (
+            {path.name: sha256_of(path) for path in weights_files(where, where)}
+            for where in (place, self.folder or place)
+        )
+        if here != own:
+            raise ArgumentError(f"{place}: other weights than those of {self.model}; evaluate that folder")
+        found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": here, "version": __version__}
+        found |= {f"ece_{name}": found.pop(name)["ece"] for name in ("before", "after")}
+        found |= {name: getattr(self, name) for name in ("model", "source", "split", "images")}
+        with replacing(place / CALIBRATION) as partial:
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        return place / CALIBRATION
+
+
+def evaluate(
+    source: str | Path,
+    pipe: ViTPipeline | None = None,
+    *,
+    against: ViTPipeline | None = None,
+    mapping: Mapping[str, Any] | str | Path | None = None,
+    split: str | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    on_error: OnError | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure how good a model is on labelled images.
+
+    Any of its classes can be its answer, also those that no image here shows: so is top-1 published.
+
+    Args:
+        source: a folder of class folders or a table; with ``split``, see :func:`.labelled.read_labelled`.
+        pipe: the model; None: the default one.
+        against: another model, to compare with.
+        mapping: what the labels mean, see :func:`.labelled.match_labels`.
+        batch_size: images in one forward pass.
+        seed: draws the half of the images to calibrate on.
+        on_error: called for each image that cannot be read; it counts neither as right nor as wrong.
+        progress: called after every batch: images so far, images in all (twice as many with ``against``).
+
+    Raises ArgumentError: a label means none of the classes, no image can be read, scipy is missing.
+    """
+    check_installed("scipy", "evaluate")
+    pipe = pipe or ViTPipeline.from_pretrained()
+    data = read_labelled(source, split)
+    this = _Pass(pipe, data, mapping)
+    other = _Pass(against, data, mapping) if against else None  # where its labels do not fit, nothing runs
+    total, say = this.total * (2 if other else 1), progress or (lambda done, total: None)
+    this.run(batch_size, on_error or (lambda error: None), lambda done: say(done, total))
+    if other:
+        other.run(batch_size, lambda error: None, lambda done: say(this.total + done, total))
+        if not np.array_equal(this.rows["name"], other.rows["name"]):
+            raise ArgumentError(f"{source}: has changed between the two models; evaluate again")
+    rows = this.rows[this.rows["truth"] >= 0]
+    if not len(rows):
+        raise ArgumentError(f"{source}: no image can be read, of {len(this.rows):,}")
+    truth, predicted, right = rows["truth"], rows["predicted"], rows["rank"] == 0
+    top1 = measures.rate(right)
+    published = None
+    for known in KNOWN_MODELS.values():
+        if known.top1 and pipe.name in (known.name, known.repo):
+            value, said = known.top1 / 100, {"on": known.top1_on, "source": known.top1_source}
+            published = said | {"top1": value, "inside": top1.low <= value <= top1.high}
+    return Evaluation(
+        model=_name(pipe),
+        folder=pipe.provenance.folder,
+        source=str(source),
+        split=data.split,
+        matched={label: None if i is None else pipe.labels[i] for label, i in this.meant.items()},
+        images=len(rows),
+        unread=len(this.rows) - len(rows),
+        errors=tuple(this.errors),
+        top1=top1,
+        top5=measures.rate(rows["rank"] < 5) if len(pipe.labels) > 5 else None,
+        classes=measures.class_scores(truth, predicted, pipe.labels),
+        confusion=measures.confusion(truth, predicted, pipe.labels),
+        mistakes=this.mistakes(),
+        reliability=measures.reliability(np.exp(rows["confidence"]), right),
+        calibration=measures.calibrate(this.rows, this.logits, seed),
+        published=published,
+        comparison=measures.compare(this.rows, other.rows, _name(other.pipe)) if other else None,
+        images_per_second=len(this.rows) / (this.clock.wait + this.clock.model),
+    )
+
+
+class _Pass:
+    """One model going over all images; it keeps a row of ``OBSERVED`` for each."""
+
+    def __init__(self, pipe: ViTPipeline, data: Labelled, mapping: Any) -> None:
+        problem = pipe.model.config.problem_type
+        if len(pipe.labels) < 2 or problem in ("regression", "multi_label_classification"):
+            raise ArgumentError(f"{pipe.name}: does not choose one of several classes, so it has no accuracy")
+        self.pipe, self.data = pipe, data
+        self.meant = match_labels(data.counts, pipe.labels, mapping)
+        self.total = sum(count for label, count in data.counts.items() if self.meant[label] is not None)
+        self.rows = np.zeros(0, measures.OBSERVED)
+        self.logits: dict[int, Array] = {}  # place among the rows → (C,)
+        self.errors: list[str] = []
+        self.wrong: list[tuple[float, int, str, Any, int, int]] = []  # the most confident first
+        self.clock = engine.Clock()
+
+    def run(self, batch_size: int, on_error: OnError, progress: Callable[[int], None]) -> None:
+        begun: deque[tuple[Any, int]] = deque()  # images without a result so far, and the classes they show
+        batches, place = [self.rows], 0
+        every = 1 + self.total * len(self.pipe.labels) // _LOGITS
+
+        def images() -> Iterator[tuple[str, Any]]:
+            for name, image, label in self.data:
+                if (truth := self.meant.get(label)) is not None:
+                    begun.append((image, truth))
+                    yield name, image
+
+        def compute(pixel_values: torch.Tensor, _: list[str]) -> list[Array]:
+            return [*self.pipe.forward(pixel_values).float().cpu().numpy()]  # B of (C,)
+
+        prepare = self.pipe.preparer()
+        for batch in engine.run(images(), prepare, compute, batch_size=batch_size, clock=self.clock):
+            rows = np.zeros(len(batch), measures.OBSERVED)
+            for row, (name, found) in zip(rows, batch, strict=True):
+                image, truth = begun.popleft()
+                if isinstance(found, VitPipelineError):
+                    row["truth"] = -1
+                    self.errors += [str(found)] * (len(self.errors) < _ERRORS)
+                    on_error(found)
+                elif not np.isfinite(found).all():
+                    raise CheckpointError(f"{self.pipe.name}: the logits are not finite: use dtype float32")
+                else:
+                    measures.observe(row, found, truth)
+                    if place % every == 0:
+                        self.logits[place] = found.copy()  # not the whole batch
+                    if row["rank"]:
+                        said = int(row["predicted"])
+                        self.wrong.append((row["confidence"], -place, name, image, truth, said))
+                row["name"] = zlib.crc32(name.encode("utf-8", "surrogatepass"))
+                place += 1
+            self.wrong = heapq.nlargest(_MISTAKES, self.wrong)
+            batches.append(rows)
+            progress(place)
+        self.rows = np.concatenate(batches)
+
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """The most confident ones; read once more to be shown."""
+        again = self.pipe([image for _, _, _, image, _, _ in self.wrong], 1, on_error="return")
+        shown = [base64.b64encode(getattr(found, "seen", b"")).decode() for found in again]
+        names = self.pipe.labels
+        return tuple(
+            Mistake(name, names[truth], names[said], float(np.exp(confidence)), seen)
+            for (confidence, _, name, _, truth, said), seen in zip(self.wrong, shown, strict=True)
+        )
+
+
+def _name(pipe: ViTPipeline) -> str:
+    return f"{pipe.provenance}, {str(pipe.dtype).removeprefix('torch.')}"
