@@ -44,7 +44,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise OutputError(f"{target}: is there already and not empty; name a new folder")
+            what = "is there already and not empty" if target.is_dir() else "is a file"
+            raise OutputError(f"{target}: {what}; name a new folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True

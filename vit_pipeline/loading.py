@@ -213,10 +213,10 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
     if name == "auto":
         return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
-    if name not in names or (name == "float16" and device.type == "cpu"):
-        raise DeviceError(
-            f"dtype {name!r} is not for {device.type}; use float32, bfloat16, auto; float16 on a GPU"
-        )
+    if name not in names:
+        raise DeviceError(f"dtype {name!r} is unknown; use float32, bfloat16, auto, or float16 on a GPU")
+    if name == "float16" and device.type == "cpu":
+        raise DeviceError("dtype 'float16' is not for cpu; use float32, bfloat16, auto")
     return names[name]
 
 

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from .errors import ModelNameError
@@ -102,6 +103,8 @@ def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
         raise ModelNameError(f"{name} is a folder here and a model's name too; say ./{name} or {other}")
     if known and known.folder:
         return _folder(known.folder, name, None if revision == "embedded" else revision, known)
+    if here.is_file():
+        raise ModelNameError(f"{name}: is a file, not a model; {_known()}")
     if is_repo and repo:
         check_repo(repo, revision)
         return ModelName(name, repo=repo, revision=revision, known=known)
@@ -125,7 +128,9 @@ def _folder(path: Path, text: str, revision: str | None, known: KnownModel | Non
     if path.name.endswith(_FILES) and path.is_file():
         path = path.parent
     if not path.is_dir():
-        raise ModelNameError(f"{text}: no such folder, and not a model's name; {_known()}")
+        near = get_close_matches(text.lower(), KNOWN_MODELS, 1)
+        hint = f"did you mean {near[0]}? Or " if near else ""
+        raise ModelNameError(f"{text}: no such folder, nor a model's name; {hint}{_known()}")
     if revision is not None:
         raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
     return ModelName(text, folder=path, known=known)

@@ -11,6 +11,7 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from inspect import signature
 from pathlib import Path
@@ -125,10 +126,15 @@ class ViTPipeline:
             notes: what the user should know about them, a line each.
             reading: :class:`ReadOptions`.
 
-        Raises CheckpointError where model, processor and class names do not fit each other.
+        Raises ArgumentError for other objects; CheckpointError where model, processor and class names do not
+        fit each other.
         """
         signature(read_image).bind("", **reading)  # TypeError for an unknown option
-        self.model = model.eval()
+        if not isinstance(model, torch.nn.Module):
+            raise ArgumentError(f"model is a {type(model).__name__}; from_pretrained takes a name")
+        if not callable(processor):
+            raise ArgumentError(f"processor is {processor!r}; give the model's image processor")
+        self.model: Any = model.eval()
         self.processor = processor
         self.labels = loading.class_names(model)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
@@ -152,6 +158,10 @@ class ViTPipeline:
         Raises ModelError, DeviceError.
         """
         given: dict[str, Any] = {**options}
+        for key in given.keys() - Options.__annotations__.keys():
+            near = get_close_matches(key, ["model", *Options.__annotations__], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{key!r} is no option of a pipeline{hint}")
         reading = {key: given.pop(key) for key in ReadOptions.__annotations__ if key in given}
         return cls(**vars(loading.load(name, revision, **given)), **reading)
 
@@ -201,27 +211,37 @@ class ViTPipeline:
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → logits (B, C), before softmax."""
         if not self.labels:
-            raise CheckpointError(f"{self.name}: a backbone without a classifier: use features, or finetune")
+            raise CheckpointError(
+                f"{self.name}: a backbone without a classifier: use features, or fine-tune it"
+            )
         logits: torch.Tensor = self.model(self._on_device(pixel_values)).logits
         return logits
 
     def postprocess(
-        self, logits: torch.Tensor, top_k: int = 5, sources: Sequence[str] | None = None
+        self,
+        logits: torch.Tensor,
+        top_k: int = 5,
+        sources: Sequence[str] | None = None,
+        function_to_apply: str | None = None,
     ) -> list[Prediction]:
         """Logits (B, C) → probabilities → the ``top_k`` classes of each image, best first.
 
         As ``transformers.pipeline`` does: softmax; the sigmoid for a head of one class and for a config that
-        says ``multi_label_classification``; the logits themselves for ``regression``. ``top_k`` larger than
-        the number of classes gives them all. Raises ArgumentError, CheckpointError.
+        says ``multi_label_classification``; the logits themselves for ``regression``; or what is asked for,
+        ``"softmax"``, ``"sigmoid"`` or ``"none"``. ``top_k`` larger than the number of classes gives them
+        all. Raises ArgumentError, CheckpointError.
         """
         top_k = engine.positive("top_k", top_k)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ArgumentError(f"logits have the shape {tuple(logits.shape)}, not (B, {len(self.labels)})")
         problem, scores = self.model.config.problem_type, logits.float()  # (B, C)
-        if problem == "multi_label_classification" or (len(self.labels) == 1 and problem != "regression"):
-            scores = scores.sigmoid()
-        elif problem != "regression":
-            scores = scores.softmax(-1)
+        one_each = problem == "multi_label_classification" or len(self.labels) == 1
+        usual = "none" if problem == "regression" else "sigmoid" if one_each else "softmax"
+        function = function_to_apply or usual
+        if function not in ("softmax", "sigmoid", "none"):
+            raise ArgumentError(f"function_to_apply is {function!r}; use 'softmax', 'sigmoid' or 'none'")
+        if function != "none":
+            scores = scores.softmax(-1) if function == "softmax" else scores.sigmoid()
         if not bool(torch.isfinite(scores).all()):
             raise CheckpointError(f"{self.name}: the logits are not finite: use dtype float32")
         values, indices = scores.topk(min(top_k, len(self.labels)))  # (B, k)
@@ -236,12 +256,22 @@ class ViTPipeline:
 
     @overload
     def __call__(
-        self, inputs: Many, top_k: int = ..., batch_size: int = ..., *, on_error: Literal["return"]
+        self,
+        inputs: Many,
+        top_k: int = ...,
+        batch_size: int = ...,
+        *,
+        on_error: Literal["return"],
+        function_to_apply: str | None = ...,
     ) -> list[Prediction | VitPipelineError]: ...
     @overload
-    def __call__(self, inputs: Many, top_k: int = ..., batch_size: int = ...) -> list[Prediction]: ...
+    def __call__(
+        self, inputs: Many, top_k: int = ..., batch_size: int = ..., *, function_to_apply: str | None = ...
+    ) -> list[Prediction]: ...
     @overload
-    def __call__(self, inputs: Any, top_k: int = ..., batch_size: int = ...) -> Prediction: ...
+    def __call__(
+        self, inputs: Any, top_k: int = ..., batch_size: int = ..., *, function_to_apply: str | None = ...
+    ) -> Prediction: ...
     def __call__(
         self,
         inputs: Any,
@@ -249,6 +279,7 @@ class ViTPipeline:
         batch_size: int = 8,
         *,
         on_error: Literal["raise", "return"] = "raise",
+        function_to_apply: str | None = None,
     ) -> Any:
         """One image → a Prediction; a list or any other iterable of images → a list of them, in order.
 
@@ -258,12 +289,13 @@ class ViTPipeline:
             batch_size: images in one forward pass.
             on_error: ``"raise"`` the first image's ImageError, or ``"return"`` it in the image's place,
                 so that one bad image does not lose the others.
+            function_to_apply: as for :meth:`postprocess`.
         """
         if on_error not in ("raise", "return"):
             raise ArgumentError(f"on_error is {on_error!r}; use 'raise' or 'return'")
 
         def compute(pixel_values: torch.Tensor, names: list[str]) -> list[Prediction]:
-            found = self.postprocess(self.forward(pixel_values), top_k, names)
+            found = self.postprocess(self.forward(pixel_values), top_k, names, function_to_apply)
             pairs = zip(found, pixel_values, strict=True)
             return [replace(one, seen=_jpeg(seen_image(self.processor, seen[None]))) for one, seen in pairs]
 
@@ -405,40 +437,6 @@ def predict(
     return pipe(image, top_k)
 
 
-def pipeline(
-    task: str = "image-classification",
-    model: Any = DEFAULT_MODEL,
-    *,
-    image_processor: Any = None,
-    device: str | int | torch.device | None = None,
-    **options: Any,
-) -> Callable[..., Any]:
-    """A stand-in for ``transformers.pipeline``: the same call, and the same lists of ``{"label", "score"}``.
-
-    Args:
-        task: ``"image-classification"`` only.
-        model: a name, a folder, or a model with its ``image_processor``.
-        device: as for :class:`ViTPipeline`, or the number of a GPU, -1 for the CPU.
-        options: those of :meth:`ViTPipeline.from_pretrained`.
-
-    Raises ArgumentError for another task.
-    """
-    if task != "image-classification":
-        raise ArgumentError(f"task is {task!r}; this package does 'image-classification' only")
-    if isinstance(device, int):
-        device = "cpu" if device < 0 else f"cuda:{device}"
-    if isinstance(model, str | Path):
-        pipe = ViTPipeline.from_pretrained(model, device=device or "auto", **options)
-    else:
-        pipe = ViTPipeline(model.to(device or model.device), image_processor, **options)
-
-    def classify(inputs: Any, top_k: int = 5, batch_size: int = 1, **_: Any) -> Any:
-        found = pipe(inputs, top_k, batch_size)
-        return [one.to_hf() for one in found] if isinstance(found, list) else found.to_hf()
-
-    return classify
-
-
 _LOCK = threading.Lock()
 _kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 
@@ -446,7 +444,8 @@ _kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 def _is_many(inputs: Any) -> bool:
     """Whether these are several images: not text, bytes, an image's array, an open file or a row."""
     one = isinstance(inputs, str | bytes | bytearray | memoryview | Mapping) or hasattr(inputs, "read")
-    return isinstance(inputs, Iterable) and not one and getattr(inputs, "ndim", 1) == 1
+    many = isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")  # such as torch's Dataset
+    return many and not one and getattr(inputs, "ndim", 1) == 1
 
 
 def _or_raise(result: R | VitPipelineError) -> R:
@@ -461,4 +460,4 @@ def _jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-__all__ = ["LabelScore", "Prediction", "ViTPipeline", "pipeline", "predict"]
+__all__ = ["LabelScore", "Prediction", "ViTPipeline", "predict"]

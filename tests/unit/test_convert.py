@@ -98,7 +98,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, run: Run) -> None:
     with pytest.raises(OutputError, match="not empty"):
         convert(tiny, tiny)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="is a file"):
         convert(tiny, tmp_path / "file")
     with pytest.raises(OutputError, match="cannot be written"):
         convert(tiny, tmp_path / "file" / "below")

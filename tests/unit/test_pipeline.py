@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 import vit_pipeline
 from vit_pipeline import Prediction, ViTPipeline, predict
 from vit_pipeline.errors import ArgumentError, CheckpointError, ImageError, ModelNameError, OutputError
-from vit_pipeline.pipeline import pipeline
+from vit_pipeline.hf import pipeline
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = ["cat.png", "coffee.png", "rocket.jpg", "astronaut.png"]
@@ -187,6 +188,10 @@ def test_the_same_lists_as_transformers(tmp_path: Path) -> None:
     theirs = transformers.pipeline("image-classification", model=model, image_processor=processor)
     by_name = pipeline("image-classification", model=str(folder), device=-1)
     by_object = pipeline("image-classification", model=model, image_processor=processor)
+
+    def again_with(function: str) -> Any:
+        return pipeline(model=str(folder), function_to_apply=function, top_k=3, batch_size=2)
+
     for ours in (by_name, by_object):
         for found, expected in zip(
             [ours(images[0]), *ours(images)], [theirs(images[0]), *theirs(images)], strict=True
@@ -195,9 +200,40 @@ def test_the_same_lists_as_transformers(tmp_path: Path) -> None:
             assert [entry["score"] for entry in found] == pytest.approx(
                 [entry["score"] for entry in expected], abs=1e-6
             )
+    for function in ("softmax", "sigmoid", "none"):
+        expected = theirs(images, function_to_apply=function, top_k=3)
+        for found in (by_object(images, function_to_apply=function, top_k=3), again_with(function)(images)):
+            scores = [[entry["score"] for entry in row] for row in found]
+            assert np.array(scores) == pytest.approx(
+                np.array([[entry["score"] for entry in row] for row in expected]), abs=1e-6
+            )
     assert len(by_name(images[0], top_k=2)) == 2
+    assert len(by_name(images[0], top_k=None)) == 5
+    assert (by_name.task, by_object.model) == ("image-classification", model)
     with pytest.raises(ArgumentError, match="text-generation"):
         pipeline("text-generation")
+    with pytest.raises(ArgumentError, match="function_to_apply is 'bogus'"):
+        by_name(images[0], function_to_apply="bogus")
+    with pytest.raises(ArgumentError, match="image_processor"):
+        pipeline(model=str(folder), image_processor=processor)
+    with pytest.raises(ArgumentError, match="processor is None"):
+        pipeline(model=model)
+    with pytest.raises(TypeError, match="topk"):
+        by_name(images[0], topk=1)
+
+
+def test_options_that_do_not_exist(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "tiny")
+    for wrong, meant in (
+        ("devise", "device"),
+        ("dtpye", "dtype"),
+        ("modle", "model"),
+        ("cash_dir", "cache_dir"),
+    ):
+        with pytest.raises(TypeError, match=f"{wrong}.*did you mean '{meant}'"):
+            predict(PHOTOS / "cat.png", folder, **{wrong: "x"})
+    with pytest.raises(ArgumentError, match="from_pretrained takes a name"):
+        ViTPipeline("demo", None)
 
 
 def test_a_saved_pipeline_is_the_same_one(demo: ViTPipeline, tmp_path: Path) -> None:
@@ -215,6 +251,16 @@ def test_a_saved_pipeline_is_the_same_one(demo: ViTPipeline, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
 
 
+class Dataset:
+    """As torch has it: items by number, and nothing else."""
+
+    def __init__(self, *items: object) -> None:
+        self.items = items
+
+    def __getitem__(self, index: int) -> object:
+        return self.items[index]
+
+
 class Column(list[object]):
     """As a data set has it: many images, although it has a shape."""
 
@@ -226,6 +272,7 @@ def test_iterables_of_every_kind(demo: ViTPipeline) -> None:
     row = {"bytes": path.read_bytes(), "path": None}
     for many in (
         iter([path, row]),
+        Dataset(path, row),
         (one for one in [path, row]),
         Column([path, row]),
         np.array([str(path)] * 2),

@@ -61,7 +61,7 @@ def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
         notes.append(f"no safetensors file; read {files[-1].name} with weights_only=True")
     labels = tuple(config.id2label.values()) if hasattr(model, "classifier") else ()
     if not labels:
-        notes.append("a backbone without a classifier: use features, or finetune")
+        notes.append("a backbone without a classifier: use features, or fine-tune it")
     return OpenedCheckpoint(processor, labels, tuple(printable(f"{where}: {note}") for note in notes), load)
 
 

@@ -85,10 +85,10 @@ def open_pipeline(
             **options,
         )
     if not quiet:
-        few = f": {', '.join(pipe.labels)}" if len(pipe.labels) <= 20 else ""
+        few = f": {', '.join(pipe.labels)}" if 1 <= len(pipe.labels) <= 20 else ""
         dtype = str(pipe.dtype).removeprefix("torch.")
         revision = f", revision {pipe.provenance.revision}" if pipe.provenance.revision else ""
-        note(f"{pipe.provenance}{revision}, on {pipe.device}, {dtype}; {len(pipe.labels):,} classes{few}")
+        note(f"{pipe.provenance}{revision}, on {pipe.device}, {dtype}; {_classes(len(pipe.labels))}{few}")
         for text in pipe.notes:
             note(text)
     return pipe
@@ -139,7 +139,7 @@ def print_prediction(prediction: Prediction, *, first: bool, classes: int) -> No
 
     if not first:
         print()
-    print(f"{printable(prediction)}    ({printable(prediction.source)}; of {classes:,} classes)")
+    print(f"{printable(prediction)}    ({printable(prediction.source)}; of {_classes(classes)})")
     columns = shutil.get_terminal_size((80, 24)).columns
     labels = [printable(entry.label, min(44, max(columns - 24, 8))) for entry in prediction.top]
     widest = max(map(cell_len, labels))
@@ -150,6 +150,10 @@ def print_prediction(prediction: Prediction, *, first: bool, classes: int) -> No
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         bar = bar if unicode else "#" * round(eighths / 8)
         print(f"  {label}{' ' * (widest - cell_len(label))}  {entry.score:7.2%}  {bar}")
+
+
+def _classes(count: int) -> str:
+    return f"{count:,} class{'es' * (count != 1)}" if count else "no classifier"
 
 
 def print_json(record: dict[str, Any]) -> None:
