@@ -21,6 +21,7 @@ IMAGENET_LABELS = DATA_FOLDER / "imagenet1k_labels.txt"
 #: their WordNet synsets, in the same order
 IMAGENET_SYNSETS = DATA_FOLDER / "imagenet1k_synsets.txt"
 
+_PATH = r"[./~\\]|[A-Za-z]:[\\/]"  # how one begins
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of a path: no leading dot, so nothing leads out of a cache
 _REPO = re.compile(rf"{_PART}/{_PART}")
 _REVISION = re.compile(rf"{_PART}(/{_PART})*")
@@ -84,7 +85,7 @@ def parse_name(name: str | Path, revision: str | None = None) -> ModelName:
     if not isinstance(name, str) or not name.strip():
         raise ModelNameError(f"model name {name!r} is empty or not text; {_known()}")
     here, page = Path(name).expanduser(), _PAGE.fullmatch(name)
-    if re.match(r"[./~\\]|[A-Za-z]:[\\/]", name) or (name.endswith(_FILES) and not page):
+    if re.match(_PATH, name) or (name.endswith(_FILES) and not page):
         return _folder(here, name, revision)
     if "://" in name and not page:
         raise ModelNameError(f"{name}: not a model's page on modelscope.cn or huggingface.co; {_known()}")
@@ -130,7 +131,8 @@ def _folder(path: Path, text: str, revision: str | None, known: KnownModel | Non
     if not path.is_dir():
         near = get_close_matches(text.lower(), KNOWN_MODELS, 1)
         hint = f"did you mean {near[0]}? Or " if near else ""
-        raise ModelNameError(f"{text}: no such folder, nor a model's name; {hint}{_known()}")
+        what = "no such folder" if re.match(_PATH, text) else "no such folder, nor a model's name"
+        raise ModelNameError(f"{text}: {what}; {hint}{_known()}")
     if revision is not None:
         raise ModelNameError(f"{text}: a folder has no revisions; leave {revision!r} out")
     return ModelName(text, folder=path, known=known)

@@ -140,8 +140,10 @@ def _read(form: str, source: Any, max_bytes: int) -> bytes:
 
 def _read_path(path: Path, max_bytes: int) -> bytes:
     try:
+        if path.is_dir():
+            raise ImageError("is a folder; name an image in it, or give the folder to classify")
         if path.exists() and not path.is_file():
-            raise ImageError("is a folder, a device or a pipe, not a file; name a file, or give its bytes")
+            raise ImageError("is a device or a pipe, not a file; name a file, or give its bytes")
         # It may have been exchanged since: a pipe opened without O_NONBLOCK would wait for its writer.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(path, flags), "rb") as file:
