@@ -5,7 +5,6 @@ Leaves out: what the numbers are (``measures``), folders and their labels (``lab
 
 from __future__ import annotations
 
-import base64
 import heapq
 import json
 import zlib
@@ -45,7 +44,7 @@ class Mistake:
     truth: str
     predicted: str
     confidence: float  #: the probability that the model gives its label
-    seen: str  #: the image as the model saw it, a JPEG in base64; not in JSON
+    seen: str  #: the image as the model saw it, a data: URL; not in JSON
 
 
 @dataclass(frozen=True)
@@ -272,7 +271,7 @@ class _Pass:
     def mistakes(self) -> tuple[Mistake, ...]:
         """The most confident ones; read once more to be shown."""
         again = self.pipe([image for _, _, _, image, _, _ in self.wrong], 1, on_error="return")
-        shown = [base64.b64encode(getattr(found, "seen", b"")).decode() for found in again]
+        shown = [getattr(found, "seen", "") for found in again]
         names = self.pipe.labels
         return tuple(
             Mistake(name, names[truth], names[said], float(np.exp(confidence)), seen)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import ArgumentError
 from .names import DEFAULT_MODEL
-from .pipeline import ViTPipeline
+from .pipeline import ViTPipeline, is_many, or_raise
 
 
 def pipeline(
@@ -19,10 +19,8 @@ def pipeline(
     *,
     revision: str | None = None,
     image_processor: Any = None,
-    feature_extractor: Any = None,
     device: Any = None,
     dtype: Any = None,
-    torch_dtype: Any = None,
     batch_size: int = 1,
     top_k: int | None = 5,
     function_to_apply: str | None = None,
@@ -33,9 +31,9 @@ def pipeline(
     Args:
         task: ``"image-classification"`` only.
         model: a name, a folder, or a model in memory together with its ``image_processor``.
-        image_processor: of a model in memory (``feature_extractor`` in older code).
+        image_processor: of a model in memory.
         device: as for :class:`ViTPipeline`, or the number of a GPU, -1 for the CPU.
-        dtype: as for :class:`ViTPipeline` (``torch_dtype`` in older code).
+        dtype: as for :class:`ViTPipeline`.
         batch_size, top_k, function_to_apply: defaults for the calls.
         options: those of :meth:`ViTPipeline.from_pretrained`.
 
@@ -45,14 +43,13 @@ def pipeline(
         raise ArgumentError(f"task is {task!r}; this package does 'image-classification' only")
     if isinstance(device, int):
         device = "cpu" if device < 0 else f"cuda:{device}"
-    processor, number = image_processor or feature_extractor, dtype or torch_dtype
     if isinstance(model, str | Path):
-        if processor is not None:
+        if image_processor is not None:
             raise ArgumentError("image_processor is for a model in memory; a name or folder has its own")
-        options |= {"device": device or "auto", "dtype": number or "float32"}
+        options |= {"device": device or "auto", "dtype": dtype or "float32"}
         pipe = ViTPipeline.from_pretrained(model, revision, **options)
     else:
-        pipe = ViTPipeline(model.to(device=device, dtype=number), processor, **options)
+        pipe = ViTPipeline(model.to(device=device, dtype=dtype), image_processor, **options)
     return ImageClassification(pipe, batch_size, top_k, function_to_apply)
 
 
@@ -77,11 +74,13 @@ class ImageClassification:
         """
         if unknown := options.keys() - self.defaults.keys():
             raise TypeError(f"{unknown.pop()!r} is no option here; {', '.join(self.defaults)} are")
-        given = self.defaults | options
-        top_k = len(self.pipe.labels) if given["top_k"] is None else given["top_k"]
-        how = {"batch_size": given["batch_size"], "function_to_apply": given["function_to_apply"]}
-        found = self.pipe(inputs, top_k, **how)
-        return [one.to_hf() for one in found] if isinstance(found, list) else found.to_hf()
+        given: dict[str, Any] = self.defaults | options
+        if given["top_k"] is None:
+            given["top_k"] = len(self.pipe.labels)
+        many = is_many(inputs)
+        results = self.pipe.stream(inputs if many else [inputs], threads=1, **given)
+        found = [or_raise(result).to_hf() for result in results]
+        return found if many else found[0]
 
     def __repr__(self) -> str:
         return f"ImageClassification({self.pipe!r})"

@@ -6,8 +6,6 @@ trusted (``loading``), how bytes become pixels (``images``), the loop over many 
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +21,7 @@ from . import engine, loading
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .files import new_folder
-from .images import read_image, source_name
+from .images import read_image, source_name, to_data_url
 from .names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -74,7 +72,9 @@ class Prediction:
     top: tuple[LabelScore, ...]  #: the likeliest classes, best first
     source: str  #: the image's name
     model: str  #: the model's name
-    seen: bytes = field(default=b"", repr=False, compare=False)  #: what the model saw, as JPEG; for notebooks
+    seen: str = field(
+        default="", repr=False, compare=False
+    )  #: what the model saw, a data: URL; for notebooks
 
     def to_dict(self) -> dict[str, Any]:
         """``source, model, label, score, index, top``, as it stands in JSON output."""
@@ -92,8 +92,7 @@ class Prediction:
         from jinja2 import Environment
 
         template = Path(__file__).with_name("prediction.html.j2").read_text(encoding="utf-8")
-        seen = base64.b64encode(self.seen).decode()
-        return Environment(autoescape=True).from_string(template).render(prediction=self, seen=seen)
+        return Environment(autoescape=True).from_string(template).render(prediction=self)
 
 
 class ViTPipeline:
@@ -217,21 +216,13 @@ class ViTPipeline:
         logits: torch.Tensor = self.model(self._on_device(pixel_values)).logits
         return logits
 
-    def postprocess(
-        self,
-        logits: torch.Tensor,
-        top_k: int = 5,
-        sources: Sequence[str] | None = None,
-        function_to_apply: str | None = None,
-    ) -> list[Prediction]:
-        """Logits (B, C) → probabilities → the ``top_k`` classes of each image, best first.
+    def probabilities(self, logits: torch.Tensor, function_to_apply: str | None = None) -> torch.Tensor:
+        """Logits (B, C) → the score of each class, (B, C), in float32.
 
         As ``transformers.pipeline`` does: softmax; the sigmoid for a head of one class and for a config that
         says ``multi_label_classification``; the logits themselves for ``regression``; or what is asked for,
-        ``"softmax"``, ``"sigmoid"`` or ``"none"``. ``top_k`` larger than the number of classes gives them
-        all. Raises ArgumentError, CheckpointError.
+        ``"softmax"``, ``"sigmoid"`` or ``"none"``. Raises ArgumentError, CheckpointError.
         """
-        top_k = engine.positive("top_k", top_k)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ArgumentError(f"logits have the shape {tuple(logits.shape)}, not (B, {len(self.labels)})")
         problem, scores = self.model.config.problem_type, logits.float()  # (B, C)
@@ -244,6 +235,20 @@ class ViTPipeline:
             scores = scores.softmax(-1) if function == "softmax" else scores.sigmoid()
         if not bool(torch.isfinite(scores).all()):
             raise CheckpointError(f"{self.name}: the logits are not finite: use dtype float32")
+        return scores
+
+    def postprocess(
+        self,
+        logits: torch.Tensor,
+        top_k: int = 5,
+        sources: Sequence[str] | None = None,
+        function_to_apply: str | None = None,
+    ) -> list[Prediction]:
+        """Logits (B, C) → :meth:`probabilities` → the ``top_k`` classes of each image, best first.
+
+        ``top_k`` larger than the number of classes gives them all. Raises ArgumentError, CheckpointError.
+        """
+        top_k, scores = engine.positive("top_k", top_k), self.probabilities(logits, function_to_apply)
         values, indices = scores.topk(min(top_k, len(self.labels)))  # (B, k)
         names = sources if sources is not None else [""] * len(logits)
         results = []
@@ -256,22 +261,12 @@ class ViTPipeline:
 
     @overload
     def __call__(
-        self,
-        inputs: Many,
-        top_k: int = ...,
-        batch_size: int = ...,
-        *,
-        on_error: Literal["return"],
-        function_to_apply: str | None = ...,
+        self, inputs: Many, top_k: int = ..., batch_size: int = ..., *, on_error: Literal["return"]
     ) -> list[Prediction | VitPipelineError]: ...
     @overload
-    def __call__(
-        self, inputs: Many, top_k: int = ..., batch_size: int = ..., *, function_to_apply: str | None = ...
-    ) -> list[Prediction]: ...
+    def __call__(self, inputs: Many, top_k: int = ..., batch_size: int = ...) -> list[Prediction]: ...
     @overload
-    def __call__(
-        self, inputs: Any, top_k: int = ..., batch_size: int = ..., *, function_to_apply: str | None = ...
-    ) -> Prediction: ...
+    def __call__(self, inputs: Any, top_k: int = ..., batch_size: int = ...) -> Prediction: ...
     def __call__(
         self,
         inputs: Any,
@@ -279,7 +274,6 @@ class ViTPipeline:
         batch_size: int = 8,
         *,
         on_error: Literal["raise", "return"] = "raise",
-        function_to_apply: str | None = None,
     ) -> Any:
         """One image → a Prediction; a list or any other iterable of images → a list of them, in order.
 
@@ -289,19 +283,21 @@ class ViTPipeline:
             batch_size: images in one forward pass.
             on_error: ``"raise"`` the first image's ImageError, or ``"return"`` it in the image's place,
                 so that one bad image does not lose the others.
-            function_to_apply: as for :meth:`postprocess`.
         """
         if on_error not in ("raise", "return"):
             raise ArgumentError(f"on_error is {on_error!r}; use 'raise' or 'return'")
 
-        def compute(pixel_values: torch.Tensor, names: list[str]) -> list[Prediction]:
-            found = self.postprocess(self.forward(pixel_values), top_k, names, function_to_apply)
-            pairs = zip(found, pixel_values, strict=True)
-            return [replace(one, seen=_jpeg(seen_image(self.processor, seen[None]))) for one, seen in pairs]
+        predict = self.predictor(top_k)
 
-        many = _is_many(inputs)
+        def compute(pixel_values: torch.Tensor, names: list[str]) -> list[Prediction]:
+            images = (seen_image(self.processor, one[None]) for one in pixel_values)
+            seen = (to_data_url(image, "JPEG", quality=90, subsampling=0) for image in images)
+            pairs = zip(predict(pixel_values, names), seen, strict=True)
+            return [replace(prediction, seen=url) for prediction, url in pairs]
+
+        many = is_many(inputs)
         results = self._each(inputs if many else [inputs], compute, batch_size, threads=1)
-        found = [*(map(_or_raise, results) if on_error == "raise" else results)]
+        found = [*(map(or_raise, results) if on_error == "raise" else results)]
         return found if many else found[0]
 
     def stream(
@@ -312,6 +308,7 @@ class ViTPipeline:
         top_k: int = 5,
         threads: int | None = None,
         jpeg_draft: bool = False,
+        function_to_apply: str | None = None,
     ) -> Iterator[Prediction | VitPipelineError]:
         """A Prediction or an error for each of any number of images, in order, in bounded memory.
 
@@ -321,11 +318,12 @@ class ViTPipeline:
             top_k: how many classes each prediction lists.
             threads: how many read and preprocess while the model is at work; None: one a core.
             jpeg_draft: decode large JPEGs at a reduced size: quicker, with slightly different pixels.
+            function_to_apply: as for :meth:`probabilities`.
 
         Raises ArgumentError, DeviceError, and what ``inputs`` itself raises.
         """
-        top_k = engine.positive("top_k", top_k)
-        return self._each(inputs, self.predictor(top_k), batch_size, threads, jpeg_draft)
+        compute = self.predictor(engine.positive("top_k", top_k), function_to_apply)
+        return self._each(inputs, compute, batch_size, threads, jpeg_draft)
 
     def features(self, inputs: Any, pool: Pool = "cls", batch_size: int = 8) -> torch.Tensor:
         """What the classifier's head sees: hidden states after the final LayerNorm, in float32 on the CPU.
@@ -338,9 +336,9 @@ class ViTPipeline:
 
         Raises ImageError, ArgumentError. Source: Dosovitskiy et al. 2021, equation 4.
         """
-        many = inputs if _is_many(inputs) else [inputs]
+        many = inputs if is_many(inputs) else [inputs]
         results = self._each(many, lambda pixels, _: [*self.pooled(pixels, pool)], batch_size, threads=1)
-        found = [*map(_or_raise, results)]
+        found = [*map(or_raise, results)]
         if not found:
             raise ArgumentError("no images were given")
         return torch.stack(found)  # outside inference mode: a plain tensor, fit for training a probe on
@@ -375,9 +373,13 @@ class ViTPipeline:
         draft = draft_size(self.processor) if jpeg_draft else None
         return lambda name, source: to_pixel_values(self.processor, self.read(source, draft=draft), name)
 
-    def predictor(self, top_k: int = 5) -> Callable[[torch.Tensor, list[str]], list[Prediction]]:
+    def predictor(
+        self, top_k: int = 5, function_to_apply: str | None = None
+    ) -> Callable[[torch.Tensor, list[str]], list[Prediction]]:
         """For :func:`vit_pipeline.engine.run`: pixel values (B, 3, H, W) and B names → predictions."""
-        return lambda pixel_values, names: self.postprocess(self.forward(pixel_values), top_k, names)
+        return lambda pixel_values, names: self.postprocess(
+            self.forward(pixel_values), top_k, names, function_to_apply
+        )
 
     def _each(
         self,
@@ -441,23 +443,18 @@ _LOCK = threading.Lock()
 _kept = lru_cache(maxsize=2)(ViTPipeline.from_pretrained)
 
 
-def _is_many(inputs: Any) -> bool:
+def is_many(inputs: Any) -> bool:
     """Whether these are several images: not text, bytes, an image's array, an open file or a row."""
     one = isinstance(inputs, str | bytes | bytearray | memoryview | Mapping) or hasattr(inputs, "read")
     many = isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")  # such as torch's Dataset
     return many and not one and getattr(inputs, "ndim", 1) == 1
 
 
-def _or_raise(result: R | VitPipelineError) -> R:
+def or_raise(result: R | VitPipelineError) -> R:
+    """The result of one image; its error is raised."""
     if isinstance(result, VitPipelineError):
         raise result
     return result
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=90, subsampling=0)
-    return file.getvalue()
 
 
 __all__ = ["LabelScore", "Prediction", "ViTPipeline", "predict"]

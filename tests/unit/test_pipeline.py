@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-import io
 import pickle
 import re
 import threading
@@ -20,6 +18,7 @@ import vit_pipeline
 from vit_pipeline import Prediction, ViTPipeline, predict
 from vit_pipeline.errors import ArgumentError, CheckpointError, ImageError, ModelNameError, OutputError
 from vit_pipeline.hf import pipeline
+from vit_pipeline.images import read_image
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 NAMES = ["cat.png", "coffee.png", "rocket.jpg", "astronaut.png"]
@@ -172,7 +171,8 @@ def test_a_prediction_shows_itself_in_a_notebook(tmp_path: Path) -> None:
         page = prediction._repr_html_()
         assert page.count("&lt;b&gt;") == 5
         assert "<b>" not in page
-        seen = Image.open(io.BytesIO(base64.b64decode(re.findall(r'base64,([^"]+)"', page)[0])))
+        (url,) = re.findall(r'src="([^"]+)"', page)
+        seen = read_image(url)
         assert seen.size == (16, 16)
     assert np.asarray(seen.convert("RGB")).mean((0, 1)) == pytest.approx([255, 0, 0], abs=8)
     assert pickle.loads(pickle.dumps(prediction)) == prediction

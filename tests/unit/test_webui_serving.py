@@ -51,11 +51,11 @@ class Gate:
         self.open, self.entered = threading.Event(), threading.Event()
         self.sizes: list[int] = []
 
-    def __call__(self, sources: list[Any], *arguments: Any, **options: Any) -> Any:
+    def stream(self, sources: list[Any], *arguments: Any, **options: Any) -> Any:
         self.entered.set()
         assert self.open.wait(PATIENCE)
         self.sizes.append(len(sources))
-        return self.pipe(sources, *arguments, **options)
+        return self.pipe.stream(sources, *arguments, **options)
 
 
 def opened(path: Path, name: str = "") -> io.BytesIO:
@@ -171,7 +171,7 @@ def test_a_bad_image_fails_alone(demo: ViTPipeline, images: list[Path], tmp_path
 
 def test_a_failing_call_fails_its_batch_and_nothing_else(demo: ViTPipeline, images: list[Path]) -> None:
     class Broken(Gate):
-        def __call__(self, *_: Any, **__: Any) -> Any:
+        def stream(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("out of something")
 
     async def test() -> None:

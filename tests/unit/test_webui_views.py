@@ -19,6 +19,7 @@ from tiny import make_checkpoint
 
 from vit_pipeline import LabelScore, Prediction, ViTPipeline, errors
 from vit_pipeline.checkpoints.processors import seen_image
+from vit_pipeline.images import to_data_url
 from vit_pipeline.webui import views
 from vit_pipeline.webui.server import sweep
 from vit_pipeline.webui.serving import Answer, Busy
@@ -102,7 +103,7 @@ def test_the_seen_image_is_what_the_model_saw(demo: ViTPipeline) -> None:
     image = Image.fromarray(pixels.numpy())
     seen = seen_image(demo.processor, demo.preprocess(image))
     assert np.array_equal(np.asarray(seen), np.asarray(image))
-    again = Image.open(BytesIO(base64.b64decode(views.data_url(seen).partition(",")[2])))
+    again = Image.open(BytesIO(base64.b64decode(to_data_url(seen).partition(",")[2])))
     assert np.array_equal(np.asarray(again), np.asarray(image))
 
 

@@ -170,8 +170,7 @@ class Explanation:
         index = self._class("faithfulness")
 
         def probability(images: Tensor) -> Floats:
-            every = self.pipe.postprocess(self.pipe.forward(images), len(self.pipe.labels))
-            return np.array([next(c.score for c in of.top if c.index == index) for of in every], np.float32)
+            return inside.to_numpy(self.pipe.probabilities(self.pipe.forward(images))[:, index])
 
         return measure(name, scores.ravel(), probability, self.pixel_values, *self._gray(), *yardsticks)
 

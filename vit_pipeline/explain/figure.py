@@ -5,7 +5,6 @@ Leaves out what the numbers are (``explanation``).
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import textwrap
@@ -20,6 +19,7 @@ from PIL import Image
 
 from ..errors import ArgumentError, check_installed, printable
 from ..files import replacing
+from ..images import to_data_url
 from .inside import Floats
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def page(e: Explanation, method: str, of: Of) -> str:
     return pages.get_template("page.html.j2").render(
         to_dict(e, method, of),
         title=title(method, of),
-        image=_data_url(e.image),
-        overlay=_data_url(_overlay(e.heatmap(method, **of))),
-        heads=[[_data_url(_overlay(head)) for head in layer] for layer in _heads(e)],
+        image=to_data_url(e.image),
+        overlay=to_data_url(_overlay(e.heatmap(method, **of))),
+        heads=[[to_data_url(_overlay(head)) for head in layer] for layer in _heads(e)],
         aspect=e.image.width / e.image.height,
     )
 
@@ -140,12 +140,6 @@ def _colours() -> Any:
 
 def _overlay(scores: Floats) -> Image.Image:
     return Image.fromarray(_colours()(scores.clip(0) / max(scores.max(), 1e-12), bytes=True))
-
-
-def _data_url(image: Image.Image) -> str:
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def draw(e: Explanation, method: str, of: Of, all_heads: bool, lens: bool, faithfulness: bool) -> Figure:

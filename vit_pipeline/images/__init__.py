@@ -92,6 +92,13 @@ def read_image(
         raise ImageError(f"{name}: {wrong}; download or save it again") from error
 
 
+def to_data_url(image: Image.Image, format: str = "PNG", **options: Any) -> str:
+    """An image as text that stands in a page itself, ``data:image/png;base64,…``; Pillow's ``options``."""
+    file = BytesIO()
+    image.save(file, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 def source_name(source: Any) -> str:
     """The short name of a source in messages and records: one line, passwords of URLs hidden."""
     _, name = _recognize(_in_row(source, "path", "bytes"))

@@ -95,13 +95,17 @@ class Worker:
             sources, top_k = [job.source for job in batch], max(job.top_k for job in batch)
             results: list[Any]
             try:
-                results = await asyncio.to_thread(pipe, sources, top_k, len(batch), on_error="return")
+                results = await asyncio.to_thread(_predict, pipe, sources, top_k)
             except Exception as error:
                 results = [error] * len(batch)
             took = time.perf_counter() - began
             for job, result in zip(batch, results, strict=True):
                 if not job.done.done():  # whoever asked may have gone
                     job.done.set_result((result, began, took, len(batch)))
+
+
+def _predict(pipe: ViTPipeline, sources: list[IO[bytes]], top_k: int) -> list[Any]:
+    return [*pipe.stream(sources, len(sources), top_k=top_k, threads=1)]
 
 
 class ModelPool:

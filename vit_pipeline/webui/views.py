@@ -7,7 +7,6 @@ Leaves out: colours and sizes (``page.css``), which piece stands where (``page``
 from __future__ import annotations
 
 import base64
-import io
 import re
 import sys
 import tempfile
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from ..batch.tables import write_rows
 from ..checkpoints.processors import seen_image
 from ..errors import ImageError
+from ..images import to_data_url
 from ..pipeline import ViTPipeline
 from .serving import Answer
 
@@ -110,20 +109,13 @@ def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
     """The image as given and as the model sees it, small enough for the page. Raises ImageError."""
     image = pipe.read(source)
     seen = seen_image(pipe.processor, pipe.preprocess(image))
-    found = {"given_size": image.size, "seen": data_url(seen), "seen_size": seen.size}
+    found = {"given_size": image.size, "seen": to_data_url(seen), "seen_size": seen.size}
     patch = pipe.model.config.patch_size
     found |= {"patch": patch, "grid": (seen.width // patch, seen.height // patch)}
     for name, side in (("given", 360), ("tiny", 88)):
         image.thumbnail((side, side))
-        found[name] = data_url(image, "JPEG")
+        found[name] = to_data_url(image, "JPEG")
     return found
-
-
-def data_url(image: Image.Image, kind: str = "PNG") -> str:
-    """An image as text that stands in the page itself."""
-    out = io.BytesIO()
-    image.save(out, kind)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def table(rows: Sequence[dict[str, Any]], lang: str) -> str:
