@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__, engine, measures
-from .checkpoints.files import sha256_of, weights_files
 from .errors import ArgumentError, CheckpointError, VitPipelineError, check_installed, printable
-from .files import replacing
+from .files import checked_suffix, replacing
 from .labelled import Labelled, match_labels, read_labelled
 from .names import KNOWN_MODELS
 from .pipeline import ViTPipeline
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 OnError = Callable[[VitPipelineError], None]
-CALIBRATION = "calibration.json"  #: in a model's folder
 _MISTAKES, _ERRORS, _GRID = 24, 100, 24  # in a report
 _LOGITS = 10_000_000  # kept for the temperature, 40 MB; beyond, those of every second, third, … image
 
@@ -52,7 +50,6 @@ class Evaluation:
     """What :func:`evaluate` finds. ``print`` it, or :meth:`save` a report."""
 
     model: str  #: its name, where it is from, its dtype
-    folder: Path | None  #: the model's
     source: str  #: the images'
     split: str | None
     matched: Mapping[str, str | None]  #: label of the images → of the model; None: left out
@@ -83,7 +80,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but images, ready for JSON."""
-        found = asdict(self) | {"folder": self.folder and str(self.folder), "macro": self.macro}
+        found = asdict(self) | {"macro": self.macro}
         for mistake in found["mistakes"]:
             del mistake["seen"]
         return found | {"version": __version__}
@@ -93,10 +90,7 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Write a report: ``.html``, a page without scripts or network, or ``.json``. Raises OutputError."""
-        suffix = Path(path).suffix.lower()
-        if suffix not in (".html", ".json"):
-            raise ArgumentError(f"{path}: the name must end in .html or .json")
-        html = suffix == ".html"
+        html = checked_suffix(path, (".html", ".json")) == ".html"
         text = self._render("evaluation.html.j2") if html else json.dumps(self.to_dict(), ensure_ascii=False)
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
@@ -113,33 +107,6 @@ class Evaluation:
         pages.filters |= {"line": printable, "percent": lambda share: f"{share:.2%}"}
         template = pages.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
         return template.render(e=self, shown=shown, cells={pair.indices: pair for pair in self.confusion})
-
-    def calibrate(self, folder: str | Path | None = None) -> Path:
-        """Write temperature, threshold and where they are from into the model's folder; return the file.
-
-        Args:
-            folder: where the model was saved; None: where it was loaded from.
-
-        Raises ArgumentError: another model is there, or there were too few images; OutputError.
-        """
-        place = Path(folder) if folder else self.folder
-        if self.calibration is None or place is None:
-            needed = (
-                f"{measures.ENOUGH} images to calibrate with" if place else "the folder that it was saved in"
-            )
-            raise ArgumentError(f"{self.model}: give {needed}")
-        here, own = (
-            {path.name: sha256_of(path) for path in weights_files(where, where)}
-            for where in (place, self.folder or place)
-        )
-        if here != own:
-            raise ArgumentError(f"{place}: other weights than those of {self.model}; evaluate that folder")
-        found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": here, "version": __version__}
-        found |= {f"ece_{name}": found.pop(name)["ece"] for name in ("before", "after")}
-        found |= {name: getattr(self, name) for name in ("model", "source", "split", "images")}
-        with replacing(place / CALIBRATION) as partial:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        return place / CALIBRATION
 
 
 def evaluate(
@@ -193,7 +160,6 @@ def evaluate(
             published = said | {"top1": value, "inside": top1.low <= value <= top1.high}
     return Evaluation(
         model=_name(pipe),
-        folder=pipe.provenance.folder,
         source=str(source),
         split=data.split,
         matched={label: None if i is None else pipe.labels[i] for label, i in this.meant.items()},

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from . import engine
 from .errors import ArgumentError, VitPipelineError, check_installed
-from .files import replacing
+from .files import checked_suffix, replacing
 from .images import source_name
 from .pipeline import Pool, ViTPipeline
 from .sources import find_images
@@ -60,9 +60,11 @@ def stream_features(
 
     Raises ArgumentError for an unknown ``pool``.
     """
-    items = find_images([sources] if isinstance(sources, str | Path) else sources)
     for batch in engine.run(
-        items, pipe.preparer(), lambda pixels, _: list(pipe.pooled(pixels, pool)), batch_size=batch_size
+        find_images(sources),
+        pipe.preparer(),
+        lambda pixels, _: list(pipe.pooled(pixels, pool)),
+        batch_size=batch_size,
     ):
         names, found = [], []
         for name, result in batch:
@@ -98,9 +100,7 @@ def save_features(
     and ArgumentError for another ending, or Parquet without pyarrow.
     """
     path = Path(output)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ArgumentError(f"{path}: the name must end in {' or '.join(SUFFIXES)}")
+    suffix = checked_suffix(path, SUFFIXES)
     if suffix == ".parquet":
         check_installed("pyarrow", path.name)
     batches = stream_features(sources, pipe, pool=pool, batch_size=batch_size, on_error=on_error)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputError, reason
+from .errors import ArgumentError, OutputError, reason
+
+
+def checked_suffix(path: str | Path, allowed: Sequence[str]) -> str:
+    """The ending of a file's name, in lower case. Raises ArgumentError for one that is not allowed."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in allowed:
+        either = (" or " if len(allowed) == 2 else ", ").join(allowed)
+        raise ArgumentError(f"{path}: the name must end in {either}")
+    return suffix
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Labelled:
             yield from _table(self.source)
             return
         for folder in _subfolders(self.source):
-            for name, image in find_images([folder]):
+            for name, image in find_images(folder):
                 yield name, image, folder.name
 
 

@@ -21,11 +21,11 @@ from .images import source_name
 SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jxl .jp2".split())
 
 
-def find_images(sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def find_images(sources: str | Path | Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """The name of every image with what to read, or with an ImageError, in the order of ``sources``.
 
     Args:
-        sources: each of them one of these.
+        sources: one of the first four of these, or an iterable of them all.
 
             - a folder: its images and those of its subfolders, sorted, hidden ones left out
             - a glob, with ``*``, ``?`` or ``[``: the files that match, sorted
@@ -34,7 +34,7 @@ def find_images(sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             - a URL or any other path: itself, whether or not it is there (reading it says what is wrong)
             - bytes, as read from stdin, and any other image: itself
     """
-    for source in sources:
+    for source in [sources] if isinstance(sources, str | Path) else sources:
         if isinstance(source, str | Path):
             found = _expand(os.fspath(source))
         elif isinstance(source, Iterator):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from conftest import Run
 from PIL import Image
 
 from vit_pipeline import ViTPipeline
+from vit_pipeline.cli.explain import Method
+from vit_pipeline.explain import METHODS
 
 PHOTOS = Path(__file__).parents[2] / "examples"
 CAT = PHOTOS / "cat.png"
@@ -111,3 +114,14 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, arguments: list[object], code
     assert got == code
     assert says in " ".join(err.replace("│", " ").split())
     assert "Traceback" not in err
+
+
+def test_the_methods_are_those_of_the_room() -> None:
+    assert get_args(Method) == METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weak_evidence_is_called_so(run: Run, method: str) -> None:
+    code, out, _ = run("explain", CAT, *DEMO, "--method", method)
+    assert code == 0
+    assert ("Weak evidence" in out) == (method in ("attention", "rollout"))

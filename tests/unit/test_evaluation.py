@@ -236,50 +236,15 @@ def test_logits_that_are_not_finite(model: Path, table: Path) -> None:
         evaluate(table, broken)
 
 
-def test_calibration_in_the_models_folder(
-    found: Evaluation, pipe: ViTPipeline, model: Path, tmp_path: Path
-) -> None:
-    copy = shutil.copytree(model, tmp_path / "copy")
-    path = found.calibrate(copy)
-    assert path == copy / "calibration.json"
-    read = json.loads(path.read_text("utf-8"))
-    calibration = found.calibration
-    assert calibration is not None
-    assert read["temperature"] == calibration.temperature
-    assert read["energy_threshold"] == calibration.energy_threshold
-    assert (read["ece_before"], read["ece_after"]) == (calibration.before.ece, calibration.after.ece)
-    assert (read["fitted_on"], read["seed"], read["images"]) == (COUNT // 2, 0, COUNT)
-    assert read["sha256"] == {"model.safetensors": pipe.provenance.sha256["model.safetensors"]}
-    assert ViTPipeline.from_pretrained(copy, device="cpu").labels == pipe.labels
-    other = make_checkpoint(tmp_path / "other", seed=3)
-    with pytest.raises(ArgumentError, match="other weights"):
-        found.calibrate(other)
-    assert not (other / "calibration.json").exists()
-    with pytest.raises(CheckpointError):
-        found.calibrate(tmp_path)
-
-
-def test_calibration_of_a_model_in_memory(
-    pipe: ViTPipeline, table: Path, model: Path, tmp_path: Path
-) -> None:
-    found = evaluate(table, ViTPipeline(pipe.model, pipe.processor), batch_size=32)
-    with pytest.raises(ArgumentError, match="the folder that it was saved in"):
-        found.calibrate()
-    assert found.calibrate(shutil.copytree(model, tmp_path / "copy")).is_file()
-
-
 # The command
 
 
 def test_the_command(run: Run, model: Path, table: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(model, tmp_path / "model")
     report = tmp_path / "report.html"
-    options = ("--model", copy, "--device", "cpu", "--batch-size", 32)
-    code, out, err = run("evaluate", table, *options, "-o", report, "--write-calibration", "--seed", 3)
+    options = ("--model", model, "--device", "cpu", "--batch-size", 32)
+    code, out, err = run("evaluate", table, *options, "-o", report, "--seed", 3)
     assert code == 0
     assert f" of {COUNT}" in out
-    assert "calibration.json: temperature and energy threshold" in err
-    assert json.loads((copy / "calibration.json").read_text("utf-8"))["seed"] == 3
     assert report.read_text("utf-8").startswith("<!doctype html>")
     report = tmp_path / "report.json"
     arguments = ("--against-dtype", "bfloat16", "-o", report, "-q")
@@ -302,8 +267,6 @@ def test_the_command_says_what_is_wrong_before_it_runs(run: Run, table: Path, tm
     assert code == 1
     assert "bad.png" in err
     assert "1 could not be read" in out
-    code, _, err = run("evaluate", tmp_path, "--model", "demo", "--device", "cpu", "--write-calibration")
-    assert (code, "give 100 images" in err) == (2, True)
 
 
 def test_without_scipy_it_is_one_line(run: Run, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from .. import __version__, engine
 from ..checkpoints.processors import draft_size
 from ..errors import ImageError, VitPipelineError
 from ..fetch.urls import is_data_url, is_url
-from ..pipeline import Prediction, ViTPipeline
+from ..pipeline import ViTPipeline
 from ..sources import find_images
 from .records import Record, open_records, writing
 from .tables import working_file, write_table
@@ -107,7 +107,7 @@ def classify(
     begun: deque[Record] = deque()  # the inputs without a result yet
 
     def inputs() -> Iterator[tuple[str, Any]]:
-        for name, source in find_images([sources] if isinstance(sources, str | Path) else sources):
+        for name, source in find_images(sources):
             begun.append(what := _identify(name, source))
             known = file.find(what, retry_errors)
             yield name, engine.Known(known) if known else notes.check(name, source) or source
@@ -116,11 +116,14 @@ def classify(
         with notes.reading(name):
             return prepare(name, source)
 
-    def compute(pixel_values: torch.Tensor, _: list[str]) -> list[Prediction]:
-        return pipe.postprocess(pipe.forward(pixel_values), top_k)
-
     batches: Any = engine.run(  # begins with the first ``next``
-        inputs(), noted, compute, batch_size=batch_size, threads=threads, time_limit=time_limit, clock=clock
+        inputs(),
+        noted,
+        pipe.predictor(top_k),
+        batch_size=batch_size,
+        threads=threads,
+        time_limit=time_limit,
+        clock=clock,
     )
     with (
         open_records(work, _header(pipe, draft, batch_size, top_k)) as file,

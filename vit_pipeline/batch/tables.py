@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, OutputError, check_installed
-from ..files import replacing
+from ..errors import OutputError, check_installed
+from ..files import checked_suffix, replacing
 from .records import HEADER, Record, read_header, read_records
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -30,9 +30,7 @@ def working_file(output: str | Path) -> Path:
         OutputError: a table is there whose working file is gone; it is not overwritten.
     """
     path = Path(output)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
+    suffix = checked_suffix(path, SUFFIXES)
     if suffix == ".jsonl":
         return path
     if suffix == ".parquet":

@@ -30,7 +30,6 @@ class OpenedCheckpoint:
     """A checked checkpoint whose weights have not been read yet."""
 
     processor: PilBackend
-    labels: tuple[str, ...]  #: () for a backbone without a classifier
     notes: tuple[str, ...]  #: what the user should know, a line each
     load: Callable[[torch.dtype], PreTrainedModel]
 
@@ -59,10 +58,9 @@ def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
         notes.append(f"ignored weights, for which the model has no use: {', '.join(unused)}")
     if files[-1].suffix == ".bin":
         notes.append(f"no safetensors file; read {files[-1].name} with weights_only=True")
-    labels = tuple(config.id2label.values()) if hasattr(model, "classifier") else ()
-    if not labels:
+    if not hasattr(model, "classifier"):
         notes.append("a backbone without a classifier: use features, or fine-tune it")
-    return OpenedCheckpoint(processor, labels, tuple(printable(f"{where}: {note}") for note in notes), load)
+    return OpenedCheckpoint(processor, tuple(printable(f"{where}: {note}") for note in notes), load)
 
 
 def read_config(folder: Path, where: str) -> ViTConfig:

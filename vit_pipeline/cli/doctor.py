@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import queue
 import threading
@@ -11,19 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..webui import pillow_warning
 from .options import Json
 from .terminal import print_json
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "modelscope",
-    "accelerate",
-    "safetensors",
-    "pillow",
-    "requests",
-    "numpy",
-)
+_PACKAGES = "torch transformers modelscope accelerate safetensors pillow requests numpy".split()
 _HUB_SECONDS = 3.0
 
 
@@ -46,10 +37,9 @@ def doctor(as_json: Json = False) -> None:
     try:
         found["hub"] = {"ModelScope": answers.get(timeout=_HUB_SECONDS)}
     except queue.Empty:
-        found["hub"] = {"ModelScope": {"url": _endpoint(), "answers": False, "error": "timed out"}}
-    if int(metadata.version("pillow").partition(".")[0]) < 13:
-        fix = "two critical decoder bugs; type: pip install --no-deps --upgrade 'pillow>=13'"
-        found["warnings"] = {"pillow": fix}
+        found["hub"] = {"ModelScope": {"answers": False, "error": f"no answer in {_HUB_SECONDS:g} s"}}
+    if warning := pillow_warning():
+        found["warnings"] = {"pillow": warning}
     if as_json:
         print_json(found)
         return
@@ -115,16 +105,14 @@ def _extras() -> dict[str, Any]:
     return found
 
 
-def _endpoint() -> str:
-    return os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"
-
-
 def _ask_hub() -> dict[str, Any]:
     import requests
 
-    said = {"url": _endpoint()}
+    from ..hub.client import hub_url
+
+    said = {"url": hub_url()}
     try:
-        answer = requests.head(_endpoint(), timeout=_HUB_SECONDS, allow_redirects=False)
+        answer = requests.head(hub_url(), timeout=_HUB_SECONDS, allow_redirects=False)
     except (requests.RequestException, ValueError) as error:
         return said | {"answers": False, "error": type(error).__name__}
     return said | {"answers": True, "seconds": round(answer.elapsed.total_seconds(), 2)}

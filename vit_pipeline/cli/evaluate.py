@@ -9,7 +9,7 @@ import typer
 
 from . import options as o
 from .images import Errors
-from .terminal import note, progress_bars
+from .terminal import progress_bars
 
 
 @o.with_pipeline
@@ -37,10 +37,6 @@ def evaluate(
     ] = None,
     against_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype.")] = None,
     output: Annotated[Path | None, o.output(".html", ".json")] = None,
-    write_calibration: Annotated[
-        bool,
-        typer.Option("--write-calibration", help="Write temperature and threshold into the model's folder."),
-    ] = False,
     batch_size: o.BatchSize = 8,
     seed: Annotated[int, typer.Option(min=0, help="Draws the half of the images to calibrate on.")] = 0,
 ) -> None:
@@ -81,6 +77,4 @@ def evaluate(
     print(found)
     if output:
         found.save(output)
-    if write_calibration:
-        note(f"{found.calibrate()}: temperature and energy threshold")
     errors.exit()

@@ -112,11 +112,11 @@ def _print(e: Explanation, method: str, of: dict[str, int], *, first: bool, fait
         for number, at in enumerate(e.lens, start=-1):
             layer = "embeddings" if number < 0 else f"layer {number}"
             print(f"  {layer:10}  {at.score:7.2%}  {printable(at.label, 44)}")
-    from ..explain.figure import notes, title
+    from ..explain.figure import WEAK, notes, title
 
     whose = f" for {printable(e.target.label)}" if e.target else f" in {printable(e.source)}"
     print(f"Where the evidence{whose} is ({title(method, of)}):\n  {e.evidence(method, **of)}")
-    for line in notes(e, method, of) if faithfulness else []:
+    for line in notes(e, method, of) if faithfulness else [WEAK[method]] if method in WEAK else []:
         print(f"  {line}")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ..errors import printable
+from ..files import checked_suffix
 from ..names import DEFAULT_MODEL, KNOWN_MODELS
 from .terminal import open_pipeline
 
@@ -75,8 +75,8 @@ def output(*suffixes: str) -> Any:
     """``--output``: a file whose name ends in one of ``suffixes``; another one is rejected at once."""
 
     def check(path: Path | None) -> Path | None:
-        if path is not None and path.suffix.lower() not in suffixes:
-            raise typer.BadParameter(f"{printable(path)}: the name must end in {' or '.join(suffixes)}")
+        if path is not None:
+            checked_suffix(path, suffixes)
         return path
 
     return typer.Option("--output", "-o", help=f"A file: {', '.join(suffixes)}.", callback=check)

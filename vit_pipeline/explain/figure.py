@@ -17,8 +17,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from ..errors import ArgumentError, check_installed, printable
-from ..files import replacing
+from ..errors import check_installed, printable
+from ..files import checked_suffix, replacing
 from ..images import to_data_url
 from .inside import Floats
 
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 Of = Mapping[str, Any]  #: layer and head, for attention
 SUFFIXES = (".png", ".html", ".json", ".npz")
-WEAK = "Weak evidence: it shows where CLS looks, whatever the class, and hardly beats the centre on average."
+WEAK = dict.fromkeys(
+    ("attention", "rollout"),
+    "Weak evidence: it shows where CLS looks, whatever the class, and hardly beats the centre on average.",
+)
 _PLACES = "upper left, top, upper right, left, centre, right, lower left, bottom, lower right".split(", ")
 _CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei")
 _OWN, _CENTRE, _RANDOM = "#c2410c", "#2563eb", "#6b7280"
@@ -57,7 +60,7 @@ def title(method: str, of: Of) -> str:
 
 def notes(e: Explanation, method: str, of: Of) -> list[str]:
     """The small print: how the map does on this image, and what it cannot show."""
-    weak = [WEAK] if method in ("attention", "rollout") else []
+    weak = [WEAK[method]] if method in WEAK else []
     if e.target is None:
         return ["No classifier, no class: how faithful the map is cannot be measured.", *weak]
     own, centre, random = e.faithfulness(method, **of), e.yardstick("centre"), e.yardstick("random")
@@ -85,9 +88,7 @@ def to_dict(e: Explanation, method: str, of: Of) -> dict[str, Any]:
 
 def save(e: Explanation, path: str | Path, method: str, **options: Any) -> None:
     of: Of = {name: options[name] for name in ("layer", "head") if name in options}
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ArgumentError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
+    suffix = checked_suffix(path, SUFFIXES)
     with replacing(path) as partial:
         if suffix == ".png":
             e.figure(method, **options).savefig(partial, dpi=160)

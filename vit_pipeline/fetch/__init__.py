@@ -31,7 +31,7 @@ from .. import __version__
 from ..errors import FetchError, UnsafeURLError, printable, reason
 from .urls import HOW_TO_ALLOW, is_public, shortened, take_apart, without_password
 
-MAX_BYTES = 64 * 1024 * 1024  # of a body, unpacked
+MAX_BYTES = 64 * 1024 * 1024  # of an image: a body, unpacked; a file
 MAX_REDIRECTS = 10
 _MAX_ADDRESSES = 4  # of one host are tried
 _CONNECT = 5.0  # seconds for each of them

@@ -116,8 +116,7 @@ class _Download:
         self.cancelled = threading.Event()
         # The client reads its environment only once a process, so it is read here.
         self.endpoint = os.environ.get("MODELSCOPE_ENDPOINT", "").strip() or None
-        url = self.endpoint or "https://modelscope.cn"
-        self.url = url if "://" in url else f"https://{url}"  # as the client completes it
+        self.url = hub_url()
         self.token = self.token or os.environ.get("MODELSCOPE_API_TOKEN")  # None: the client's login
         if in_the_open(self.url):
             self.token = ""  # none at all
@@ -321,6 +320,12 @@ class _Download:
         if self.weights:
             _drop_others(self.folder, names)
         shutil.rmtree(self.beside, ignore_errors=True)
+
+
+def hub_url() -> str:
+    """Where ModelScope is: ``MODELSCOPE_ENDPOINT``, completed as its client does, or its public site."""
+    url = os.environ.get("MODELSCOPE_ENDPOINT", "").strip() or "https://modelscope.cn"
+    return url if "://" in url else f"https://{url}"
 
 
 def in_the_open(url: str) -> bool:

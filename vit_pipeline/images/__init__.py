@@ -19,13 +19,12 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image
 
 from ..errors import FetchError, ImageError, printable, reason
+from ..fetch import MAX_BYTES as MAX_BYTES
 from ..fetch import fetch
 from ..fetch.urls import is_data_url, is_url, shortened, without_password
 from .decode import FORMATS, MAX_PIXELS, check_pixels, decode_file
 from .pixels import from_array, orientation, to_rgb, upright
 
-#: Bytes of one file, URL or ``data:`` URL.
-MAX_BYTES = 64 * 1024 * 1024
 #: Pillow warns of odd Exif blocks and TIFFs, in words that help nobody.
 _NO_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 

@@ -111,15 +111,22 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _warnings(host: str, login: bool) -> Iterator[str]:
     """What the owner should know before strangers come."""
-    import PIL
-
     if not ipaddress.ip_address(host).is_loopback and not login:
         yield f"warning: others can reach {host} without a password: set {AUTH}=USER:PASSWORD to ask for one"
-    if int(PIL.__version__.split(".")[0]) < SAFE_PILLOW:
-        yield (
-            f"warning: Pillow {PIL.__version__} has two critical decoder bugs, fixed in 13.0.0, which gradio"
-            " does not ask for yet: make webui installs it (or: pip install --no-deps 'pillow>=13')"
-        )
+    if found := pillow_warning():
+        yield f"warning: {found}"
 
 
-__all__ = ["AUTH", "HOST", "PORT", "PortError", "launch"]
+def pillow_warning() -> str:
+    """What is wrong with the installed Pillow, and what to type; empty where nothing is."""
+    import PIL
+
+    if int(PIL.__version__.split(".")[0]) >= SAFE_PILLOW:
+        return ""
+    return (
+        f"Pillow {PIL.__version__} has two critical decoder bugs, fixed in 13.0.0, which gradio does not ask"
+        " for yet: make webui installs it (or: pip install --no-deps 'pillow>=13')"
+    )
+
+
+__all__ = ["AUTH", "HOST", "PORT", "PortError", "launch", "pillow_warning"]

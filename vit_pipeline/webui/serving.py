@@ -9,15 +9,15 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from ..errors import ModelNameError, VitPipelineError
+from ..loading import Progress
 from ..names import KNOWN_MODELS
 from ..pipeline import Prediction, ViTPipeline
 
-Progress = Callable[[str, int, int], None]
 MAX_WAITING, MAX_BATCH = 32, 8
 MODELS_KEPT, MAX_LOADS = 3, 8
 
