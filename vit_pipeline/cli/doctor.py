@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import queue
 import threading
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ def doctor(as_json: Json = False) -> None:
 
     Example: vit-pipeline doctor --json
     """
+    from importlib.metadata import version
+
     answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(_ask_hub()), daemon=True).start()
     own = {"vit-pipeline": __version__, "python": platform.python_version(), "system": platform.platform()}
     found: dict[str, dict[str, Any]] = {
-        "versions": own | {name: metadata.version(name) for name in _PACKAGES},
+        "versions": own | {name: version(name) for name in _PACKAGES},
         "devices": _devices(),
         "caches": _caches(),
         "extras": _extras(),
@@ -91,6 +92,8 @@ def _caches() -> dict[str, Any]:
 
 def _extras() -> dict[str, Any]:
     """Each extra, and whether every package that it declares is installed."""
+    from importlib import metadata
+
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 

@@ -13,7 +13,6 @@ Nothing heavy is imported here before it is needed: the environment is set first
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import socket
@@ -74,6 +73,8 @@ def launch(
     temporary = tempfile.TemporaryDirectory(prefix="vit-pipeline-", ignore_cleanup_errors=True)
     with _listen(host, port) as listener, temporary as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
+        import asyncio
+
         import torch
 
         from ..engine import cores
