@@ -18,7 +18,7 @@ from hub_server import HubServer
 from serve import ROOT, WebUI, shared
 from test_webui import photo_server  # noqa: F401
 
-from vit_pipeline import predict
+from vit_pipeline import ViTPipeline, predict
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -132,13 +132,15 @@ def test_an_image_is_classified_and_shown(web: WebUI, visit: Any) -> None:
     page.locator("#image input[type=file]").set_input_files(CAT)
     expected = predict(CAT, "demo")
     page.wait_for_selector("#hint", state="hidden")
-    assert visitor.answer("cat.png") == f"Predicted class:\n{expected.label}"
+    assert visitor.answer("cat.png") == f"Predicted class: {expected.label}"
     assert page.text_content("#answer .vp-class") == str(expected)
     bars = page.locator("#answer .vp-bars li")
     assert bars.locator(".vp-label").all_inner_texts() == [entry.label for entry in expected.top]
-    scores = [f"{entry.score:.1%} among 10 classes" for entry in expected.top]
+    scores = [f"{entry.score:.1%}" for entry in expected.top]
+    assert page.inner_text("#answer .vp-says h3") == "Among 10 classes"
     assert bars.locator(".vp-score").all_inner_texts() == scores
     assert "32×32 pixels, in 8×8 patches of 4×4" in page.inner_text("#answer")
+    page.click("#answer [data-view=given]")
     assert "451×300 pixels" in page.inner_text("#answer")
     page.locator("#top-k input[type=number]").fill("2")
     page.keyboard.press("Tab")
@@ -148,6 +150,59 @@ def test_an_image_is_classified_and_shown(web: WebUI, visit: Any) -> None:
     page.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
     page.click("#clear-history")
     page.wait_for_selector("#history tbody tr", state="detached")
+
+
+def overlay(page: Any, expected: Any) -> None:
+    """Waits until the map over the image is the expected one."""
+    page.wait_for_function(
+        """expected => {
+          const values = document.querySelector('#answer canvas')?.values ?? [];
+          return expected.every((value, n) => Math.abs(value - values[n]) < 1e-6);
+        }""",
+        arg=expected.ravel().tolist(),
+    )
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_inside_of_an_answer(web: WebUI, visit: Any, lang: str) -> None:
+    page = visit(f"{web.url}/?lang={lang}", viewport={"width": 1280, "height": 720}).page
+    page.wait_for_load_state("networkidle")
+    page.locator("#image input[type=file]").set_input_files(CAT)
+    e = ViTPipeline.from_pretrained("demo", device="cpu").explain(CAT)
+    overlay(page, e.heatmap())
+    for part in (".vp-class", ".vp-switch", ".vp-patches", ".vp-choices", ".vp-lens", ".vp-said"):
+        box = page.locator(f"#answer {part}").bounding_box()
+        assert box["y"] >= 0, part
+        assert box["y"] + box["height"] <= 720, part  # without scrolling
+    said = page.locator("#answer .vp-lens button").evaluate_all("bars => bars.map(bar => bar.title)")
+    assert [text.endswith(f"{at.label}, {at.score:.1%}") for text, at in zip(said, e.lens, strict=True)]
+
+    patches = page.locator("#answer .vp-patches")
+    box = patches.bounding_box()
+    middle = {"x": box["width"] * 5.5 / 8, "y": box["height"] * 2.5 / 8}
+    patches.click(position=middle)
+    overlay(page, e.attention(token=1 + 2 * 8 + 5))
+    page.locator("#answer [name=head]").select_option("1")
+    page.locator("#answer [name=layer]").select_option("2")
+    overlay(page, e.attention(2, 1, token=1 + 2 * 8 + 5))
+    patches.focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "ArrowUp", "ArrowRight"):
+        page.keyboard.press(key)
+    overlay(page, e.attention(2, 1, token=1 + 2 * 8 + 4))
+    page.keyboard.press("Escape")
+    overlay(page, e.attention(2, 1))
+    page.locator("#answer .vp-lens button").nth(4).press("Enter")
+    overlay(page, e.attention(3, 1))
+    page.locator("#answer [name=method]").select_option("occlusion")
+    overlay(page, e.heatmap("occlusion"))
+    page.click("#answer .vp-trust")
+    page.wait_for_function(
+        "gain => document.querySelector('#answer .vp-said').textContent.includes(gain)",
+        arg=f"{e.faithfulness('occlusion').gain:+z.2f}".replace("-", "−"),
+    )
+    page.click("#answer .vp-label:text('dog')")
+    dog = ViTPipeline.from_pretrained("demo", device="cpu").explain(CAT, "dog")
+    overlay(page, dog.heatmap("occlusion"))
 
 
 def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
@@ -235,7 +290,7 @@ def test_the_language_is_switched_in_the_middle_of_work(web: WebUI, visit: Any, 
     visitor.answer("cat.png")
     visitor.choose_language("中文", "分类")
     page.wait_for_selector("#answer :text('预测类别')")
-    assert visitor.answer("cat.png") == "预测类别：\ncat"
+    assert visitor.answer("cat.png") == "预测类别：cat"
     assert "共 2 张图片，已分类 1 张" in page.inner_text("#results")
     assert page.locator("#results .vp-bad").inner_text().startswith("这张图片无法读取")
     assert page.locator("#image img").count() == 1
@@ -245,7 +300,7 @@ def test_the_language_is_switched_in_the_middle_of_work(web: WebUI, visit: Any, 
     page.wait_for_function("document.documentElement.lang === 'zh-CN'")
     page.wait_for_function("location.search.includes('lang=zh')")
     visitor.choose_language("English", "Classify")
-    assert visitor.answer("cat.png") == "Predicted class:\ncat"
+    assert visitor.answer("cat.png") == "Predicted class: cat"
 
 
 def test_the_address_carries_the_state_over_a_reload(web: WebUI, visit: Any) -> None:

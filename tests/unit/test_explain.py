@@ -495,10 +495,11 @@ def cifar(each: int) -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.slow
 def test_three_methods_beat_the_centre(demo: ViTPipeline) -> None:
-    explained = ((label, demo.explain(image)) for label, image in cifar(28))
+    """On 40 images; benchmarks/README.md has a table of more."""
+    explained = ((label, demo.explain(image)) for label, image in cifar(6))
     right = (e for label, e in explained if e.prediction.label == label)
-    rows = evaluate((e for e, _ in zip(right, range(200), strict=False)), CLASSIFIER_METHODS)
-    assert rows[0].images == 200
+    rows = evaluate((e for e, _ in zip(right, range(40), strict=False)), CLASSIFIER_METHODS)
+    assert rows[0].images == 40
     for row in rows:
         if row.method in CLASSIFIER_METHODS:
             mean, half = row.over_centre

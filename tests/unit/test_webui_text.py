@@ -9,6 +9,7 @@ import pytest
 
 import vit_pipeline
 from vit_pipeline import errors
+from vit_pipeline.explain import METHODS
 from vit_pipeline.names import KNOWN_MODELS
 from vit_pipeline.webui.views import TEXTS, words
 
@@ -17,6 +18,7 @@ SOURCES = [path.read_text("utf-8") for path in (*FOLDER.glob("*.py"), *FOLDER.gl
 MADE_UP = {f"about_{name}" for name in KNOWN_MODELS} | {"source_embedded", "source_folder"}
 MADE_UP |= {f"tab_{name}" for name in ("classify", "model", "structure", "api")}
 MADE_UP |= {name for name in [*vars(errors), "Busy", "NoImageError", "Exception"] if name in TEXTS}
+MADE_UP |= {f"view_{name}" for name in ("given", "seen", "evidence")} | {f"method_{m}" for m in METHODS}
 MADE_UP |= {"examples_known", "examples_unknown", "common.upload", "common.complete"}
 
 

@@ -80,16 +80,18 @@ class Explanation:
         """(L, H, N, N): row i is what token i looks at. Equal to ``output_attentions`` of an eager model."""
         return inside.attentions(self.pipe.model, self.pixel_values)
 
-    def attention(self, layer: int = -1, head: int | None = None) -> Floats:
-        """What CLS looks at, (rows, cols), in one layer and one head; None: in the mean of its heads.
+    def attention(self, layer: int = -1, head: int | None = None, token: int = 0) -> Floats:
+        """What a token looks at, (rows, cols), in one layer and one head; None: in the mean of its heads.
 
-        Both are counted from 0, or from the end as -1, -2 … Raises ArgumentError.
+        Token 0 is CLS, then come the patches, row by row. All are counted from 0, or from the end as -1, -2 …
+        Raises ArgumentError.
         """
-        for what, index, count in zip(("layer", "head"), (layer, head), self.attentions.shape, strict=False):
+        given = {"layer": layer, "head": head, "token": token}
+        for (what, index), count in zip(given.items(), self.attentions.shape, strict=False):
             if index is not None and not -count <= index < count:
                 raise ArgumentError(f"there is no {what} {index}; this model has {what}s 0 to {count - 1}")
         heads = self.attentions[layer]  # (H, N, N)
-        tokens: Floats = (heads.mean(0) if head is None else heads[head])[0]  # (N,)
+        tokens: Floats = (heads.mean(0) if head is None else heads[head])[token]  # (N,)
         return tokens[1:].reshape(self.grid)
 
     def rollout(self) -> Floats:

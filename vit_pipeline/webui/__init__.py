@@ -5,7 +5,7 @@
     launch()   the port, the environment, the model, the server; what is said on stderr
     guard      the door: who may ask, for what, how much     server    the process: health, draining, clean-up
     page       what stands where                             handlers  what happens on a click
-    views      how it looks and what it says, in English and Chinese
+    views      how it looks and what it says, in English and Chinese      inside    what the model looked at
     serving    the models in memory, and one call at a time, in small batches
 
 Nothing heavy is imported here before it is needed: the environment is set first, the port is taken next.

@@ -23,6 +23,7 @@ from ..names import KNOWN_MODELS
 from ..pipeline import ViTPipeline
 from ..structure import ModelStructure, describe
 from . import views
+from .inside import Insides
 from .serving import Busy, ModelPool, Places, Worker
 
 MAX_FILES, MAX_TOP_K, MAX_HISTORY = 50, 10, 30
@@ -37,7 +38,7 @@ class Handlers:
     """The functions behind the page, and what all its visitors share."""
 
     def __init__(self, models: ModelPool, worker: Worker) -> None:
-        self.models, self.worker = models, worker
+        self.models, self.worker, self.insides = models, worker, Insides()
         self._fetches, self._drawings = Places(MAX_FETCHES), Places(MAX_DRAWINGS)
         self._two = asyncio.Semaphore(2)  # images decoded for the page at a time: they may be large
 
@@ -105,6 +106,14 @@ class Handlers:
             views.render("history", lang, past=past),
             past,
         )
+
+    async def inside(self, asked: Data) -> Data:
+        """What the answer's card asks for; what went wrong stands in ``problem``."""
+        lang = str(asked.get("lang"))
+        try:
+            return await self.insides.look(await self.models.get(str(asked.get("model"))), lang, asked)
+        except Exception as error:
+            return {"problem": views.failure(error, lang)}
 
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str

@@ -16,6 +16,7 @@ import gradio as gr
 from .handlers import MAX_TOP_K, TABS, Handlers
 from .views import words
 
+INSIDE = Path(__file__).with_name("inside.js")  # the browser's part of ``inside.py``
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOS = {  # what the embedded model knows of, and what it does not
     "known": ("airplane.jpg", "parrots.jpg", "boat.jpg", "cat.png"),
@@ -66,6 +67,10 @@ class Page:
 
     def classify(self, _: gr.Tab) -> None:
         put, do = self.put, self.do
+
+        async def inside(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks it, which no method lets it
+            return await do.inside(asked)
+
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 self.image_inputs()
@@ -73,7 +78,9 @@ class Page:
                 self.top_k = put(gr.Slider, "top_k", elem_id="top-k", buttons=[], **limits)
                 button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
             with gr.Column(scale=6, min_width=320):
-                answer = self.piece("answer", elem_id="answer")
+                script = INSIDE.read_text("utf-8")
+                own = {"js_on_load": script, "server_functions": [inside], "apply_default_css": False}
+                answer = self.piece("answer", elem_id="answer", **own)
                 self.piece("hint", elem_id="hint")
         with put(gr.Accordion, "several", open=False, elem_id="several"):
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")

@@ -14,14 +14,17 @@ import tomllib
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..batch.tables import write_rows
+from ..checkpoints.config import pair
 from ..checkpoints.processors import seen_image
 from ..errors import ImageError
+from ..explain import METHODS as ALL_METHODS
 from ..images import to_data_url
 from ..pipeline import ViTPipeline
 from .serving import Answer
@@ -31,6 +34,8 @@ HERE = Path(__file__).parent
 TEXTS: dict[str, tuple[str, str]] = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
 #: A model of so few classes must name one of them, whatever it is shown: each probability says so.
 FEW = 100
+#: Those maps that work with what is installed.
+METHODS = [m for m in ALL_METHODS if find_spec("captum") or m not in ("occlusion", "integrated-gradients")]
 _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -54,7 +59,9 @@ def render(template: str, lang: str, **values: Any) -> str:
     """A piece of the page, from ``templates``."""
     t = words(lang)
     page = _TEMPLATES.get_template(f"{template}.html")
-    return page.render(t=t, lang=lang, probability=partial(probability, t), **values)
+    return page.render(
+        t=t, lang=lang, probability=partial(probability, t), methods=METHODS, few=FEW, **values
+    )
 
 
 def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
@@ -62,7 +69,7 @@ def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
     return render("message", lang, kind=kind, text=words(lang)(key, **values))
 
 
-def probability(t: Callable[..., str], score: float, classes: int) -> str:
+def probability(t: Callable[..., str], score: float, classes: int = sys.maxsize) -> str:
     """``75.3%``, and among how few classes; what is not quite nothing, or not quite everything, says so."""
     text = f"{score:.1%}"
     if 0 < score < 0.001 or 0.999 < score < 1:
@@ -101,7 +108,9 @@ def _line(error: Exception) -> str:
 def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
     """An answer as plain data, which the browser keeps, and the templates show in either language."""
     milliseconds = {"waited": round(answer.waited * 1e3), "took": round(answer.took * 1e3)}
+    config = pipe.model.config
     counts = {"classes": len(pipe.labels), "together": answer.together}
+    counts |= {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
     return answer.prediction.to_dict() | milliseconds | counts
 
 
@@ -110,8 +119,8 @@ def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
     image = pipe.read(source)
     seen = seen_image(pipe.processor, pipe.preprocess(image))
     found = {"given_size": image.size, "seen": to_data_url(seen), "seen_size": seen.size}
-    patch = pipe.model.config.patch_size
-    found |= {"patch": patch, "grid": (seen.width // patch, seen.height // patch)}
+    height, width = pair(pipe.model.config.patch_size)
+    found |= {"patch": (width, height), "grid": (seen.width // width, seen.height // height)}
     for name, side in (("given", 360), ("tiny", 88)):
         image.thumbnail((side, side))
         found[name] = to_data_url(image, "JPEG")
