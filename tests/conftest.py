@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 from hub_server import HubServer
 
+# Before torch is imported, here and in every process that a test starts: the models are small, and threads
+# that wait for each other in a loop take a busy machine's cores from everybody.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Run = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[str]]
 PATIENCE = 300  # seconds; for what takes a moment on a quiet machine and may take minutes on a busy one

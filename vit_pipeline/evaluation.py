@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__, engine, measures
+from .checkpoints.files import CALIBRATION, sha256_of
 from .errors import ArgumentError, CheckpointError, VitPipelineError, check_installed, printable
 from .files import checked_suffix, replacing
 from .labelled import Labelled, match_labels, read_labelled
@@ -50,6 +51,7 @@ class Evaluation:
     """What :func:`evaluate` finds. ``print`` it, or :meth:`save` a report."""
 
     model: str  #: its name, where it is from, its dtype
+    sha256: Mapping[str, str]  #: of its files; none of a model in memory
     source: str  #: the images'
     split: str | None
     matched: Mapping[str, str | None]  #: label of the images → of the model; None: left out
@@ -94,6 +96,25 @@ class Evaluation:
         text = self._render("evaluation.html.j2") if html else json.dumps(self.to_dict(), ensure_ascii=False)
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
+
+    def write_calibration(self, folder: str | Path) -> Path:
+        """Write temperature, threshold and where they are from into the model's folder; return the file.
+
+        From then on its predictions say how often such answers are right, and which images are unlike these.
+        Raises ArgumentError: too few images, or another model is there; OutputError.
+        """
+        if self.calibration is None:
+            raise ArgumentError(f"{self.source}: too few to calibrate with; give {measures.ENOUGH} images")
+        own = {name: digest for name, digest in self.sha256.items() if name != CALIBRATION}
+        files = [Path(folder) / name for name in own]
+        if not own or any(not file.is_file() or sha256_of(file) != own[file.name] for file in files):
+            raise ArgumentError(f"{folder}: not the files of {self.model}; save it there, and evaluate that")
+        found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": own, "version": __version__}
+        found |= {f"ece_{name}": found.pop(name)["ece"] for name in ("before", "after")}
+        found |= {"source": Path(self.source).name, "split": self.split, "images": self.images}
+        with replacing(Path(folder) / CALIBRATION) as partial:
+            partial.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        return Path(folder) / CALIBRATION
 
     def _render(self, name: str) -> str:
         from jinja2 import Environment, StrictUndefined
@@ -160,6 +181,7 @@ def evaluate(
             published = said | {"top1": value, "inside": top1.low <= value <= top1.high}
     return Evaluation(
         model=_name(pipe),
+        sha256=pipe.provenance.sha256,
         source=str(source),
         split=data.split,
         matched={label: None if i is None else pipe.labels[i] for label, i in this.meant.items()},

@@ -16,8 +16,8 @@ import torch
 
 from . import hub
 from .checkpoints.config import check_config
-from .checkpoints.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json, sha256_of, weights_files
-from .checkpoints.folder import open_checkpoint, read_config
+from .checkpoints.files import CONFIG, SETTINGS, read_json, sha256_of, weights_files
+from .checkpoints.folder import Calibration, open_checkpoint, read_config
 from .checkpoints.processors import quiet_transformers
 from .errors import CheckpointError, DeviceError
 from .names import DEFAULT_MODEL, IMAGENET_LABELS, parse_name
@@ -55,7 +55,7 @@ class Provenance:
         """The files the model was made of: config, preprocessing, weights with all their shards."""
         if self.folder is None:
             return []
-        settings = [self.folder / name for name in (CONFIG, PREPROCESSOR, PROCESSOR)]
+        settings = [self.folder / name for name in (CONFIG, *SETTINGS)]
         return [*filter(Path.is_file, settings), *weights_files(self.folder, self.name)]
 
     @cached_property
@@ -75,6 +75,7 @@ class LoadedModel:
     processor: PilBackend
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
 
 def locate(
@@ -157,7 +158,7 @@ def load(
             raise CheckpointError(f"{found.name}: the weights cannot be read: {error}") from error
         raise DeviceError(f"{found.name}: no room on {target}; use another device or dtype") from error
     check_pair(model, opened.processor, found.name)
-    return LoadedModel(model, opened.processor, found, opened.notes)
+    return LoadedModel(model, opened.processor, found, opened.notes, opened.calibration)
 
 
 def class_names(model: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ trusted (``loading``), how bytes become pixels (``images``), the loop over many 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, cast
 import torch
 
 from . import engine, loading
+from .checkpoints.files import CALIBRATION
+from .checkpoints.folder import Calibration
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .files import new_folder
@@ -72,14 +75,21 @@ class Prediction:
     top: tuple[LabelScore, ...]  #: the likeliest classes, best first
     source: str  #: the image's name
     model: str  #: the model's name
+    calibrated: float | None = None  #: of answers with this number, so many are right; None: not evaluated
+    unlike: bool | None = None  #: whether the image is unlike those that the model was evaluated on
     seen: str = field(
         default="", repr=False, compare=False
     )  #: what the model saw, a data: URL; for notebooks
 
     def to_dict(self) -> dict[str, Any]:
-        """``source, model, label, score, index, top``, as it stands in JSON output."""
+        """``source, model, label, score, index, top``, as it stands in JSON output; and of a model that was
+        calibrated, ``calibrated, unlike``.
+        """
         found = {name: getattr(self, name) for name in ("source", "model", "label", "score", "index")}
-        return found | {"top": [entry.to_dict() for entry in self.top]}
+        found |= {"top": [entry.to_dict() for entry in self.top]}
+        if self.calibrated is not None:
+            found |= {"calibrated": self.calibrated, "unlike": self.unlike}
+        return found
 
     def to_hf(self) -> list[dict[str, Any]]:
         """The list of ``{"label", "score"}`` that ``transformers.pipeline("image-classification")`` gives."""
@@ -113,6 +123,7 @@ class ViTPipeline:
         *,
         provenance: loading.Provenance | None = None,
         notes: Sequence[str] = (),
+        calibration: Calibration | None = None,
         **reading: Unpack[ReadOptions],
     ) -> None:
         """Take objects in memory as they are: your own model, fresh from a fine-tune.
@@ -123,6 +134,7 @@ class ViTPipeline:
             processor: its image processor.
             provenance: where both are from; None: from memory, to be checked here.
             notes: what the user should know about them, a line each.
+            calibration: what ``evaluate`` has found out about the model.
             reading: :class:`ReadOptions`.
 
         Raises ArgumentError for other objects; CheckpointError where model, processor and class names do not
@@ -137,7 +149,7 @@ class ViTPipeline:
         self.processor = processor
         self.labels = loading.class_names(model)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
-        self.notes = tuple(notes)
+        self.notes, self.calibration = tuple(notes), calibration
         self.reading = reading
         if provenance is None:
             loading.check_pair(model, processor, self.name)
@@ -172,6 +184,8 @@ class ViTPipeline:
         with new_folder(folder) as partial_folder, quiet_transformers():
             self.model.save_pretrained(partial_folder)
             self.processor.save_pretrained(partial_folder)
+            if self.calibration:
+                (partial_folder / CALIBRATION).write_text(json.dumps(asdict(self.calibration)), "utf-8")
 
     @property
     def name(self) -> str:
@@ -251,11 +265,21 @@ class ViTPipeline:
         top_k, scores = engine.positive("top_k", top_k), self.probabilities(logits, function_to_apply)
         values, indices = scores.topk(min(top_k, len(self.labels)))  # (B, k)
         names = sources if sources is not None else [""] * len(logits)
+        honest: Iterable[Any] = [(None, None)] * len(names)
+        if self.calibration and not function_to_apply:
+            honest = self._honest(logits)
         results = []
-        for name, row, columns in zip(names, values.tolist(), indices.tolist(), strict=True):
+        for name, row, columns, more in zip(names, values.tolist(), indices.tolist(), honest, strict=True):
             top = tuple(LabelScore(self.labels[i], score, i) for score, i in zip(row, columns, strict=True))
-            results.append(Prediction(top[0].label, top[0].score, top[0].index, top, name, self.name))
+            results.append(Prediction(top[0].label, top[0].score, top[0].index, top, name, self.name, *more))
         return results
+
+    def _honest(self, logits: torch.Tensor) -> Iterator[tuple[float, bool]]:
+        """Logits (B, C) → of each image, the calibrated probability, and whether it is unlike the known."""
+        assert self.calibration is not None
+        known = logits.float().logsumexp(-1) >= self.calibration.energy_threshold  # (B,)
+        calibrated = (logits.float() / self.calibration.temperature).softmax(-1).amax(-1)  # (B,)
+        return zip(calibrated.tolist(), (~known).tolist(), strict=True)
 
     # Images to predictions
 

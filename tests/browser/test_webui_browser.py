@@ -138,6 +138,9 @@ def test_an_image_is_classified_and_shown(web: WebUI, visit: Any) -> None:
     assert bars.locator(".vp-label").all_inner_texts() == [entry.label for entry in expected.top]
     scores = [f"{entry.score:.1%}" for entry in expected.top]
     assert page.inner_text("#answer .vp-says h3") == "Among 10 classes"
+    assert f"of such answers {expected.calibrated:.1%} are right" in page.inner_text(
+        "#answer .vp-note >> nth=0"
+    )
     assert bars.locator(".vp-score").all_inner_texts() == scores
     assert "32×32 pixels, in 8×8 patches of 4×4" in page.inner_text("#answer")
     page.click("#answer [data-view=given]")
@@ -220,6 +223,8 @@ def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
             page.locator(f"#examples-{group} button").nth(number).click()
             answer = visitor.answer(name)
             assert group == "unknown" or answer.endswith(("airplane", "bird", "ship", "cat")[number])
+            flagged = page.locator("#answer :text('None of its classes?')").count()
+            assert flagged == (name == "astronaut.png")  # the cup and the rocket pass: no threshold is magic
     page.click("#image [aria-label='Remove Image']")
     page.click("#image [aria-label='Capture from camera']")
     page.click("#image :text('Click to Access Webcam')")

@@ -55,7 +55,7 @@ def test_json_lines_in_order_with_errors_in_place(run: Run, tmp_path: Path) -> N
         str(PHOTOS / "rocket.jpg"),
     ]
     assert [record.get("label") for record in records] == ["cat", None, None, "ship"]
-    assert list(records[0]) == ["source", "model", "label", "score", "index", "top"]
+    assert list(records[0]) == ["source", "model", "label", "score", "index", "top", "calibrated", "unlike"]
     assert list(records[0]["top"][0]) == ["label", "score", "index"]
     assert records[1]["error"]["type"] == "ImageError"
     assert "no file matches" in records[2]["error"]["message"]

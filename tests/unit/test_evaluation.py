@@ -236,15 +236,70 @@ def test_logits_that_are_not_finite(model: Path, table: Path) -> None:
         evaluate(table, broken)
 
 
+def test_a_calibrated_model_says_how_far_to_trust_it(
+    found: Evaluation, pipe: ViTPipeline, model: Path, table: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    assert found.write_calibration(copy) == copy / "calibration.json"
+    read, calibration = json.loads((copy / "calibration.json").read_text("utf-8")), found.calibration
+    assert calibration is not None
+    assert (read["temperature"], read["ece_after"]) == (calibration.temperature, calibration.after.ece)
+    assert (read["fitted_on"], read["seed"], read["images"]) == (COUNT // 2, 0, COUNT)
+    images = [*map(pipe.read, sorted(table.parent.glob("*.png")))]
+    logits = pipe.forward(pipe.preprocess(images)).numpy().astype(float)
+    scaled = np.exp(logits / calibration.temperature)
+    expected = (scaled / scaled.sum(1, keepdims=True)).max(1)
+    unlike = np.log(np.exp(logits).sum(1)) < calibration.energy_threshold
+    assert 0 < unlike.sum() < COUNT / 5
+    honest = ViTPipeline.from_pretrained(copy, device="cpu")
+    plain, now = pipe(images, batch_size=32), honest(images, batch_size=32)
+    assert [answer.calibrated for answer in now] == pytest.approx(expected, abs=1e-6)
+    assert [answer.unlike for answer in now] == unlike.tolist()
+    assert [answer.top for answer in now] == [answer.top for answer in plain]  # the scores are as before
+    assert now[0].to_dict() == plain[0].to_dict() | {
+        "model": str(copy), "calibrated": now[0].calibrated, "unlike": now[0].unlike
+    }  # fmt: skip
+    assert (plain[0].calibrated, plain[0].unlike) == (None, None)
+    honest.save_pretrained(tmp_path / "saved")
+    assert ViTPipeline.from_pretrained(tmp_path / "saved", device="cpu").calibration == honest.calibration
+
+
+def test_calibration_goes_with_the_files_it_was_measured_on(
+    found: Evaluation, pipe: ViTPipeline, table: Path, tmp_path: Path
+) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=3)
+    for folder in (other, tmp_path):
+        with pytest.raises(ArgumentError, match="not the files of"):
+            found.write_calibration(folder)
+        assert not (folder / "calibration.json").exists()
+    with pytest.raises(ArgumentError, match="save it there"):
+        evaluate(table, ViTPipeline(pipe.model, pipe.processor)).write_calibration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{}", '{"temperature": 0, "energy_threshold": 1}', '{"temperature": null}',
+             '{"temperature": 1, "energy_threshold": NaN}']
+)  # fmt: skip
+def test_somebody_elses_calibration_json(model: Path, tmp_path: Path, text: str) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    (copy / "calibration.json").write_text(text)
+    loaded = ViTPipeline.from_pretrained(copy, device="cpu")
+    assert loaded.calibration is None
+    assert "ignored calibration.json" in loaded.notes[-1]
+
+
 # The command
 
 
 def test_the_command(run: Run, model: Path, table: Path, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    options = ("--model", model, "--device", "cpu", "--batch-size", 32)
-    code, out, err = run("evaluate", table, *options, "-o", report, "--seed", 3)
+    report, copy = tmp_path / "report.html", shutil.copytree(model, tmp_path / "model")
+    options = ("--model", copy, "--device", "cpu", "--batch-size", 32)
+    code, out, err = run("evaluate", table, *options, "-o", report, "--seed", 3, "--write-calibration")
     assert code == 0
     assert f" of {COUNT}" in out
+    assert json.loads((copy / "calibration.json").read_text("utf-8"))["seed"] == 3
+    code, said, _ = run("predict", table.parent / "000.png", "--model", copy, "--device", "cpu")
+    assert (code, "; calibrated " in said) == (0, True)
     assert report.read_text("utf-8").startswith("<!doctype html>")
     report = tmp_path / "report.json"
     arguments = ("--against-dtype", "bfloat16", "-o", report, "-q")

@@ -20,6 +20,8 @@ from ..errors import CheckpointError
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  #: where newer releases nest the same, under "image_processor"
+CALIBRATION = "calibration.json"  #: what ``evaluate`` may write, for this package only
+SETTINGS = (PREPROCESSOR, PROCESSOR, CALIBRATION)  #: what may stand beside the weights
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 INDEX = ".index.json"  #: after a name of weights: the list of their shards

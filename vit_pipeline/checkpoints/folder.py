@@ -7,6 +7,7 @@ and the first forward pass (``loading``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,17 @@ from transformers.image_processing_backends import PilBackend
 from ..errors import CheckpointError, printable
 from . import tensors
 from .config import check_config, ignored_settings
-from .files import CONFIG, PREPROCESSOR, PROCESSOR, instead, read_json, weights_files
+from .files import CALIBRATION, CONFIG, PREPROCESSOR, PROCESSOR, instead, read_json, weights_files
 from .processors import make_processor, quiet_transformers
 from .timm import is_timm_config, to_processor_config, to_transformers_tensors
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What an evaluation found out about a model's logits, so that its answers can be honest."""
+
+    temperature: float  #: of softmax(logits / temperature), probabilities that come true as often as they say
+    energy_threshold: float  #: an image of lower log Σ exp(logits) is unlike those of the evaluation
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class OpenedCheckpoint:
     processor: PilBackend
     notes: tuple[str, ...]  #: what the user should know, a line each
     load: Callable[[torch.dtype], PreTrainedModel]
+    calibration: Calibration | None
 
     def to_model(self, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
         """The model with its weights, in ``eval()`` mode: a ViTForImageClassification or a ViTModel."""
@@ -60,7 +70,14 @@ def open_checkpoint(folder: Path, where: str) -> OpenedCheckpoint:
         notes.append(f"no safetensors file; read {files[-1].name} with weights_only=True")
     if not hasattr(model, "classifier"):
         notes.append("a backbone without a classifier: use features, or fine-tune it")
-    return OpenedCheckpoint(processor, tuple(printable(f"{where}: {note}") for note in notes), load)
+    calibration = None
+    if (folder / CALIBRATION).exists():
+        try:
+            calibration = _read_calibration(folder, where)
+        except (CheckpointError, TypeError, ValueError):
+            notes.append(f"ignored {CALIBRATION}, which has no temperature and energy_threshold")
+    said = tuple(printable(f"{where}: {note}") for note in notes)
+    return OpenedCheckpoint(processor, said, load, calibration)
 
 
 def read_config(folder: Path, where: str) -> ViTConfig:
@@ -78,6 +95,15 @@ def read_preprocessing(folder: Path, where: str) -> dict[str, Any] | None:
         if isinstance(nested, dict):
             return nested
     return read_json(folder / PREPROCESSOR, where) if (folder / PREPROCESSOR).exists() else None
+
+
+def _read_calibration(folder: Path, where: str) -> Calibration:
+    """What ``evaluate`` has written. Raises CheckpointError, ValueError where this is something else."""
+    raw = read_json(folder / CALIBRATION, where)
+    found = Calibration(*(float(raw.get(name, "none")) for name in ("temperature", "energy_threshold")))
+    if not (0 < found.temperature < math.inf and math.isfinite(found.energy_threshold)):
+        raise ValueError
+    return found
 
 
 def _read_config(folder: Path, where: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from . import options as o
 from .images import Errors
-from .terminal import progress_bars
+from .terminal import note, progress_bars
 
 
 @o.with_pipeline
@@ -37,19 +37,27 @@ def evaluate(
     ] = None,
     against_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype.")] = None,
     output: Annotated[Path | None, o.output(".html", ".json")] = None,
+    write_calibration: Annotated[
+        bool,
+        typer.Option("--write-calibration", help="Let the model's own folder say what was found out here."),
+    ] = False,
     batch_size: o.BatchSize = 8,
     seed: Annotated[int, typer.Option(min=0, help="Draws the half of the images to calibrate on.")] = 0,
 ) -> None:
     """Measure how good a model is on labelled images.
 
     Prints top-1 with its 95 % interval, what is confused with what, and how far probabilities can be trusted.
+    With --write-calibration, predictions of the model say so too, and which images are unlike these.
 
     Example: vit-pipeline evaluate photos/ --model demo -o report.html
     """
-    from ..errors import check_installed
+    from ..errors import ArgumentError, check_installed
 
     check_installed("scipy", "evaluate")
     pipe = open()
+    place = pipe.provenance.folder if pipe.provenance.source == "folder" else None
+    if write_calibration and not place:
+        raise ArgumentError(f"{pipe.name}: --write-calibration is for a model in a folder of your own")
     changed = {"model": against, "revision": None} if against else {}
     changed |= {"dtype": against_dtype} if against_dtype else {}
     other = open(**changed) if changed else None
@@ -77,4 +85,6 @@ def evaluate(
     print(found)
     if output:
         found.save(output)
+    if write_calibration and place:
+        note(f"{found.write_calibration(place)}: its predictions will say how often such answers are right")
     errors.exit()

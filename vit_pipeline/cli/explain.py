@@ -107,7 +107,7 @@ def _in_folder(output: Path, number: int, source: str) -> Path:
 def _print(e: Explanation, method: str, of: dict[str, int], *, first: bool, faithfulness: bool) -> None:
     """The prediction, what each layer would have said, where the evidence lies in words."""
     if e.prediction is not None and e.target is not None:
-        print_prediction(e.prediction, first=first, classes=len(e.pipe.labels))
+        print_prediction(e.prediction, first=first, labels=e.pipe.labels)
         print("After each layer, as if the model ended there:")
         for number, at in enumerate(e.lens, start=-1):
             layer = "embeddings" if number < 0 else f"layer {number}"

@@ -65,7 +65,7 @@ def predict(
         elif as_json:
             print_json(result.to_dict())
         else:
-            print_prediction(result, first=number == 0, classes=len(pipe.labels))
+            print_prediction(result, first=number == 0, labels=pipe.labels)
     errors.exit()
 
 

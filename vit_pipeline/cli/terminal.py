@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,23 +133,33 @@ def download_bars(quiet: bool = False) -> Iterator[Any]:
         yield None if quiet else update
 
 
-def print_prediction(prediction: Prediction, *, first: bool, classes: int) -> None:
-    """The tutorial's line, then the likeliest classes with bars as wide as the terminal allows."""
+def print_prediction(prediction: Prediction, *, first: bool, labels: Sequence[str]) -> None:
+    """The tutorial's line, then the likeliest classes with bars as wide as the terminal allows.
+
+    ``labels``: all classes. Of a model that was calibrated, also how far to trust the answer.
+    """
     from rich.cells import cell_len
 
     if not first:
         print()
-    print(f"{printable(prediction)}    ({printable(prediction.source)}; of {_classes(classes)})")
+    of = f"of {_classes(len(labels))}"
+    if prediction.calibrated is not None:
+        of += f"; calibrated {prediction.calibrated:.1%}"
+    print(f"{printable(prediction)}    ({printable(prediction.source)}; {of})")
     columns = shutil.get_terminal_size((80, 24)).columns
-    labels = [printable(entry.label, min(44, max(columns - 24, 8))) for entry in prediction.top]
-    widest = max(map(cell_len, labels))
+    shown = [printable(entry.label, min(44, max(columns - 24, 8))) for entry in prediction.top]
+    widest = max(map(cell_len, shown))
     width = min(28, max(columns - widest - 14, 0))
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    for label, entry in zip(labels, prediction.top, strict=True):
+    for label, entry in zip(shown, prediction.top, strict=True):
         eighths = round(min(max(entry.score, 0), 1) * width * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         bar = bar if unicode else "#" * round(eighths / 8)
         print(f"  {label}{' ' * (widest - cell_len(label))}  {entry.score:7.2%}  {bar}")
+    if prediction.unlike:
+        known = f": {printable(', '.join(labels), 400)}" if len(labels) <= 20 else ""
+        print("None of its classes? This image is unlike those that the model was evaluated on.")
+        print(f"It knows {_classes(len(labels))}{known}.")
 
 
 def _classes(count: int) -> str:

@@ -29,7 +29,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..checkpoints.files import CONFIG, INDEX, MAX_JSON_BYTES, PREPROCESSOR, PROCESSOR, WEIGHTS_FILES, shards
+from ..checkpoints.files import CONFIG, INDEX, MAX_JSON_BYTES, SETTINGS, WEIGHTS_FILES, shards
 from ..errors import ArgumentError, CheckpointError, DownloadError, ModelError
 from ..names import KNOWN_MODELS
 from .cache import RECORD, Snapshot, cache_folder, examine, find_cached, snapshot_folder, write_record
@@ -221,7 +221,7 @@ class _Download:
             raise self.failed("no_weights")
         names = [CONFIG]
         if self.weights:
-            names += [name for name in (PREPROCESSOR, PROCESSOR) if name in offered] + weights[:1]
+            names += [name for name in SETTINGS if name in offered] + weights[:1]
         with self._turn():
             where: dict[str, Any] = {"weights": self.weights, "cache_dir": self.cache_dir}
             if not self.refresh and (found := find_cached(self.repo, self.revision, **where)):
@@ -340,7 +340,7 @@ def in_the_open(url: str) -> bool:
 
 def _drop_others(folder: Path, names: list[str]) -> None:
     """Delete what was downloaded earlier and is no longer in the repository."""
-    for name in {PREPROCESSOR, PROCESSOR, *WEIGHTS_FILES} - {*names}:
+    for name in {*SETTINGS, *WEIGHTS_FILES} - {*names}:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import printable
 from ..images import MAX_BYTES
 
-#: Bytes of one request: an upload of several images, and anything else.
-MAX_UPLOAD, MAX_BODY = 2 * MAX_BYTES, 1024 * 1024
+#: Bytes of one request: an upload of several images; anything else, the largest an image as the model saw it.
+MAX_UPLOAD, MAX_BODY = 2 * MAX_BYTES, 4 * 1024 * 1024
 #: Seconds before another password is looked at from an address that gave a wrong one; addresses remembered.
 LOGIN_DELAY, MAX_ADDRESSES = 5.0, 1000
 

@@ -70,8 +70,11 @@ async function ask(more = {}) {
   const inside = element.querySelector(".vp-inside");
   const list = find(".vp-lens");
   const number = ++asked;
-  const found = await server.inside({ ...chosen, image, ...inside.dataset, lens: !list.children.length, ...more });
+  const wanted = { ...chosen, image, ...inside.dataset, lens: !list.children.length, ...more };
+  inside.setAttribute("aria-busy", "true");
+  const found = await server.inside(wanted).catch(() => ({ problem: inside.dataset.failed }));
   if (number !== asked || !inside.isConnected) return;
+  inside.removeAttribute("aria-busy");
   if (found.problem) {
     find(".vp-said").innerHTML = found.problem; // written and escaped by the server
     find(".vp-said").hidden = false;

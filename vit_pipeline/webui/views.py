@@ -111,7 +111,8 @@ def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
     config = pipe.model.config
     counts = {"classes": len(pipe.labels), "together": answer.together}
     counts |= {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
-    return answer.prediction.to_dict() | milliseconds | counts
+    known = {"known": pipe.labels if len(pipe.labels) <= FEW else ()}
+    return answer.prediction.to_dict() | milliseconds | counts | known
 
 
 def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
