@@ -12,27 +12,24 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from .. import engine, measures
-from ..errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed, reason
+from ..errors import ArgumentError, OutputError, VitPipelineError, check_installed, reason
 from ..files import replacing
 from ..loading import pick_dtype
 from ..pipeline import ViTPipeline
 from . import card, data, probe
 
-if TYPE_CHECKING:
-    from transformers import ViTForImageClassification
-
 Method = Literal["probe", "full"]
+Plan = data.Plan
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 _RUN = "run.json"
@@ -61,8 +58,8 @@ class Finetuned:
     def save(self, folder: str | Path) -> None:
         """Write a new folder that plain transformers loads, complete or not at all.
 
-        ``config.json`` with the labels, ``preprocessor_config.json``, ``model.safetensors``; the model card
-        ``README.md``, ``training.json``, and ``curves.png`` where matplotlib is installed. Raises OutputError.
+        ``config.json`` with the labels, ``preprocessor_config.json``, ``model.safetensors``; ``README.md``,
+        the model card; ``training.json``; ``curves.png`` where matplotlib is installed. Raises OutputError.
         """
         card.save(self, folder)
 
@@ -94,12 +91,12 @@ def finetune(
         pipe: the model to start from, with or without a classifier; None: the default one. It stays as it is.
         out: a new folder to write the model to, see :meth:`Finetuned.save`. Until that is complete, features
             and checkpoints are kept beside it, in ``<out>.unfinished``. None: nothing is written.
-        method: ``"probe"``: only the head, by logistic regression on the features: exact, and quick. ``"full"``:
-            all weights, from that head on.
+        method: ``"probe"``: only the head, by logistic regression on the features: exact, and quick.
+            ``"full"``: all weights, from that head on (Kumar et al. 2022).
         epochs, learning_rate, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added
             up for a step; ``flip`` mirrors half of the images, which is wrong for letters, digits and signs.
         batch_size: images in one forward pass.
-        dtype: of ``"full"``: ``"bfloat16"`` for the products of matrices; the weights are float32 all the same.
+        dtype: of ``"full"``: ``"bfloat16"`` for products of matrices; the weights are float32 all the same.
         validation: the share of each class that is validated with where the source has no ``val``; 0 for
             ``"full"`` trains on everything for all epochs.
         seed: draws everything that is drawn.
@@ -218,9 +215,11 @@ def _listing(items: list[data.Item]) -> dict[str, Any]:
     """What tells whether images or labels have changed, without reading them."""
     found = blake2b(digest_size=16)
     for item in items:
-        image = str(item.image)
-        stat = os.stat(image) if not isinstance(item.image, ImageError) and os.path.exists(image) else None
-        found.update(repr((*item, stat and (stat.st_size, stat.st_mtime_ns))).encode("utf-8", "replace"))
+        file: tuple[int, int] | None = None
+        with suppress(OSError, TypeError, ValueError):  # a URL, an ImageError, no name that a file can have
+            stat = Path(item.image).stat()
+            file = stat.st_size, stat.st_mtime_ns
+        found.update(repr((item.name, item.label, item.split, file)).encode())
     return {"count": len(items), "digest": found.hexdigest()}
 
 
@@ -277,9 +276,8 @@ def _check_run(work: Path, recipe: dict[str, Any], resume: bool) -> None:
         if before.get(key) != value
     ]
     if different:
-        raise ArgumentError(
-            f"{work}: that run had other settings: {', '.join(different)}; use the same, or name another output"
-        )
+        what = f"that run had other settings: {', '.join(different)}"
+        raise ArgumentError(f"{work}: {what}; use the same ones, or name another output")
 
 
-__all__ = ["Finetuned", "finetune"]
+__all__ = ["Finetuned", "Plan", "finetune"]

@@ -48,7 +48,12 @@ def render(found: Finetuned, name: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
     pages = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"line": printable, "md": escape_markdown, "percent": "{:.2%}".format, "n": "{:,}".format}
+    pages.filters |= {
+        "line": printable,
+        "md": escape_markdown,
+        "percent": "{:.2%}".format,
+        "n": "{:,}".format,
+    }
     template = pages.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return template.render(
         f=found,
@@ -89,11 +94,12 @@ def _draw(found: Finetuned, path: Path) -> None:
     for name in dict.fromkeys(name for entry in found.history for name in entry if name != x):
         entries = [entry for entry in found.history if name in entry]
         on = axes.twinx() if "accuracy" in name else axes
-        colour, style = ("tab:green", "--") if on is not axes else ("tab:blue" if name == "loss" else "tab:red", "-")
-        on.plot([e[x] for e in entries], [e[name] for e in entries], style, color=colour, marker=".")
+        colour = {"loss": "tab:blue", "val_loss": "tab:red", "val_accuracy": "tab:green"}[name]
         label = name.replace("val_", "validation ") if x == "epoch" else "log loss in cross-validation"
-        on.set_ylabel(label, color=colour, loc="top" if name == "val_loss" else "center")
+        on.plot([e[x] for e in entries], [e[name] for e in entries], ".-", color=colour, label=label)
+        on.set_ylabel("accuracy" if on is not axes else "loss")
     axes.set_xlabel(x)
+    figure.legend(loc="outside upper center", ncols=3)
     if x == "C":
         axes.set_xscale("log")
     figure.savefig(path, dpi=150)

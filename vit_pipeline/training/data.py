@@ -90,15 +90,16 @@ def read(
 
     def compute(pixel_values: torch.Tensor, _: list[str]) -> list[tuple[Array, bytes]]:
         features = pipe.pooled(pixel_values).numpy()  # (B, D)
-        images = pixel_values.numpy()  # (B, 3, H, W)
-        return [(row, blake2b(one, digest_size=16).digest()) for row, one in zip(features, images, strict=True)]
+        digests = (blake2b(image, digest_size=16).digest() for image in pixel_values.numpy())
+        return [*zip(features, digests, strict=True)]
 
-    def rows(part: Sequence[Item]) -> Iterator[tuple[Array, bytes, str]]:
+    def rows(start: int, part: Sequence[Item]) -> Iterator[tuple[Array, bytes, str]]:
         pairs = ((item.name, item.image) for item in part)
-        nothing = np.zeros(pipe.model.config.hidden_size, np.float32)
+        nothing, done = np.zeros(pipe.model.config.hidden_size, np.float32), start
         for batch in engine.run(pairs, pipe.preparer(), compute, batch_size=batch_size):
             for _, found in batch:
                 yield (nothing, b"", str(found)) if isinstance(found, VitPipelineError) else (*found, "")
+            progress(done := done + len(batch))
 
     parts, size = [], _CHUNK * batch_size  # whole batches: a resumed run computes the same, to the bit
     for start in range(0, len(items), size):
@@ -107,12 +108,11 @@ def read(
             with np.load(path) as kept:
                 parts.append(Seen(*(kept[name] for name in Seen._fields)))
         else:
-            features, digests, errors = zip(*rows(items[start : start + size]), strict=True)
+            features, digests, errors = zip(*rows(start, items[start : start + size]), strict=True)
             parts.append(Seen(np.stack(features), np.array(digests, "V16"), np.array(errors, np.str_)))
             if path:
                 with replacing(path, "; make room, then resume") as partial, partial.open("wb") as file:
                     np.savez(file, **parts[-1]._asdict())
-        progress(min(start + size, len(items)))
     return Seen(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -128,7 +128,9 @@ class Plan:
     def __str__(self) -> str:
         use = {"train": "to train on", "val": "to validate with", "test": "to test with"}
         said = [f"{sum(of.values()):,} {use[split]}" for split, of in self.counts.items() if any(of.values())]
-        return "\n".join([f"{self.source}: {len(self.labels):,} classes; images: {', '.join(said)}", *self.notes])
+        return "\n".join(
+            [f"{self.source}: {len(self.labels):,} classes; images: {', '.join(said)}", *self.notes]
+        )
 
 
 def make_plan(
@@ -173,21 +175,21 @@ def make_plan(
     labels = tuple(sorted(trained))
     if lost := sorted({item.label for item in items} - trained):
         notes.append(f"no images to train on: {len(lost):,} classes are left out: {', '.join(lost[:5])}")
-    index = {label: place for place, label in enumerate(labels)}
-    truth = np.array([index.get(item.label, -1) for item in items])
-    places = np.array([place for place in sorted(kept) if truth[place] >= 0])
-    splits = np.array([items[place].split or "train" for place in places])
+    classes = {label: index for index, label in enumerate(labels)}
+    truth = np.array([classes.get(item.label, -1) for item in items])
+    left = np.array([place for place in sorted(kept) if truth[place] >= 0])
+    splits = np.array([items[place].split or "train" for place in left])
     if "val" not in splits and validation:
         said = "" if "test" in splits else "; the accuracy is theirs"
         notes.append(
             f"no val: {validation:.0%} of each class are drawn to validate with, by seed {seed}{said}"
         )
         draw = np.random.default_rng(seed)
-        for one in range(len(labels)):
-            own = draw.permutation(np.flatnonzero((truth[places] == one) & (splits == "train")))
+        for index in range(len(labels)):
+            own = draw.permutation(np.flatnonzero((truth[left] == index) & (splits == "train")))
             count = max(round(validation * len(own)), 1) if len(own) > 1 else 0
             splits[own[: min(count, len(own) - 1)]] = "val"
-    of = {split: places[splits == split] for split in SPLITS}
+    of = {split: left[splits == split] for split in SPLITS}
     tables = {split: np.bincount(truth[found], minlength=len(labels)).tolist() for split, found in of.items()}
     counts = {split: dict(zip(labels, table, strict=True)) for split, table in tables.items()}
     few, many = min(labels, key=counts["train"].__getitem__), max(labels, key=counts["train"].__getitem__)

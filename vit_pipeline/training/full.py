@@ -101,11 +101,8 @@ def train(
             else:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
         except torch.OutOfMemoryError as error:
-            half = max(recipe["batch_size"] // 2, 1)
-            raise DeviceError(
-                f"a batch of {recipe['batch_size']} does not fit into the device's memory; use a batch size of "
-                f"{half} and accumulate {2 * recipe['accumulate']}"
-            ) from error
+            what = f"a batch of {recipe['batch_size']} does not fit into the device's memory"
+            raise DeviceError(f"{what}; use a smaller batch size, and accumulate more of them") from error
         if measured:
             trainer.load_best()
         pipe.model.eval()
@@ -171,17 +168,17 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self.model.eval()
-        places = self.measured
-        logits = predict(self.pipe, [self.items[place] for place in places], self.args.per_device_train_batch_size)
-        truth = torch.from_numpy(self.truth[places])
+        items, truth = [self.items[i] for i in self.measured], torch.from_numpy(self.truth[self.measured])
+        logits = predict(self.pipe, items, self.args.per_device_train_batch_size)
         loss = F.cross_entropy(logits, truth).item()
         right = (logits.argmax(1) == truth).float().mean().item()
         if not math.isfinite(loss):
-            raise ArgumentError(f"learning_rate is {self.args.learning_rate:g}: the loss is not finite; use less")
+            rate = self.args.learning_rate
+            raise ArgumentError(f"learning_rate is {rate:g}: the loss is not finite; use a smaller one")
         # of equal accuracies the smaller loss: with few images many are equal
         found = {"eval_loss": loss, "eval_accuracy": right, "eval_score": right - 1e-3 * min(loss, 100)}
         self.log(dict(found))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -192,10 +189,10 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch has its own for a full disk
-            shutil.rmtree(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"), ignore_errors=True)
-            raise OutputError(
-                f"{self.args.output_dir}: no checkpoint can be written: {reason(error)}; make room, then resume"
-            ) from error
+            folder = Path(self.args.output_dir)
+            shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            what = f"no checkpoint can be written: {reason(error)}"
+            raise OutputError(f"{folder}: {what}; make room, then resume") from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         loaded = type(self.model).from_pretrained(resume_from_checkpoint)
@@ -229,14 +226,21 @@ class _Batches:
     """What a process trains on in one epoch: a new order and new augmentation in each."""
 
     def __init__(
-        self, pipe: ViTPipeline, items: Sequence[Item], truth: Array, places: Array, arguments: Any, flip: bool
+        self,
+        pipe: ViTPipeline,
+        items: Sequence[Item],
+        truth: Array,
+        places: Array,
+        arguments: Any,
+        flip: bool,
     ) -> None:
         self.pipe, self.items, self.truth, self.places, self.flip = pipe, items, truth, places, flip
         self.size, self.seed, self.epoch = arguments.per_device_train_batch_size, arguments.seed, 0
         self.rank, self.processes = arguments.process_index, arguments.world_size
+        self.each = -(-len(places) // int(self.processes))
 
     def __len__(self) -> int:
-        return math.ceil(math.ceil(len(self.places) / self.processes) / self.size)
+        return -(-self.each // int(self.size))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -244,7 +248,7 @@ class _Batches:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.places)
         # as many for each process: some images twice, where they do not divide evenly
-        own = np.resize(order, math.ceil(len(order) / self.processes) * self.processes)[self.rank :: self.processes]
+        own = np.resize(order, self.each * self.processes)[self.rank :: self.processes]
         read, seed, epoch = self.pipe.preparer(), self.seed, self.epoch
 
         def prepare(name: str, place: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A linear classifier on features that stay as they are: scikit-learn's logistic regression as a model's head.
+"""A linear classifier on features that stay as they are: logistic regression, as a model's head.
 
 Features are standardised for the fit, and the standardisation is folded into the head's weights, exactly.
 Leaves out: the features (``data``).
