@@ -244,21 +244,24 @@ def _workplace(
     work = target.with_name(f"{target.name}.unfinished")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target}: is there already; name a new folder")
+    lock = FileLock(work / "lock", blocking=False)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        if not _is_main():
-            yield work
-            return
-        with FileLock(work / "lock", blocking=False):
+        if _is_main():
+            lock.acquire()
             _check_run(work, json.loads(json.dumps(recipe)), resume)
-            yield work
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.barrier()  # others may still be reading a checkpoint
-            shutil.rmtree(work, ignore_errors=True)
     except Timeout as error:
         raise OutputError(f"{work}: another run is at work there; wait, or name another output") from error
     except OSError as error:
         raise OutputError(f"{work}: cannot be written: {reason(error)}") from error
+    try:
+        yield work
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # others may still be reading a checkpoint
+        if _is_main():
+            shutil.rmtree(work, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 def _check_run(work: Path, recipe: dict[str, Any], resume: bool) -> None:

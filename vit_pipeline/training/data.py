@@ -151,23 +151,22 @@ def make_plan(
     for place, digest in enumerate(seen.digests.tolist()):
         if not seen.errors[place]:
             copies[digest].append(place)
-    kept: list[int] = []
-    unclear, twice, across = [], [], []
+    kept, unclear = list[int](), list[int]()
+    within, across = list[tuple[int, int]](), list[tuple[int, int]]()  # a split; the first, its copy
     for places in copies.values():
         first = places[0]  # train comes before val, and that before test
         if len({items[place].label for place in places}) > 1:
             unclear += places
             continue
         kept.append(first)
-        twice += [(first, place) for place in places[1:]]
-        across += [pair for pair in twice[-len(places) :] if items[pair[0]].split != items[pair[1]].split]
+        for place in places[1:]:
+            (within if items[place].split == items[first].split else across).append((first, place))
     if unclear:
         one = ", ".join(f"{items[place].name} ({items[place].label})" for place in unclear[:2])
         notes.append(f"{len(unclear):,} are the same image under several labels: left out, such as {one}")
-    if twice:
-        pair = (across or twice)[0]
-        also = f", {len(set(across)):,} of them across train, val and test" if across else ""
-        one = f"{items[pair[1]].name} is {items[pair[0]].name}"
+    if twice := across + within:
+        also = f", {len(across):,} of them across train, val and test" if across else ""
+        one = f"{items[twice[0][1]].name} is {items[twice[0][0]].name}"
         notes.append(f"{len(twice):,} are copies{also}: left out, the first stays; such as {one}")
 
     trained = {items[place].label for place in kept if items[place].split in ("", "train")}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch.nn import functional as F
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
@@ -176,7 +177,9 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
             rate = self.args.learning_rate
             raise ArgumentError(f"learning_rate is {rate:g}: the loss is not finite; use a smaller one")
         # of equal accuracies the smaller loss: with few images many are equal
-        found = {"eval_loss": loss, "eval_accuracy": right, "eval_score": right - 1e-3 * min(loss, 100)}
+        score = right - 1e-3 * min(loss, 100)
+        found: dict[str, float] = {"eval_loss": loss, "eval_accuracy": right, "eval_score": score}
+        [found] = broadcast_object_list([found])  # processes agree on which is the best
         self.log(dict(found))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
