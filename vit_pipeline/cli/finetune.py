@@ -30,8 +30,13 @@ def finetune(
         Literal["probe", "full"],
         typer.Option(help="probe: the head only, exact and quick; full: all weights."),
     ] = "probe",
-    epochs: Annotated[int, typer.Option(min=1, help="full: how often each image is seen, at most.")] = 30,
-    learning_rate: Annotated[float, typer.Option(help="full: of the head; layers below have less.")] = 1e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="full: how often each image is seen, at most.")] = 15,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="full: of the head; layers below have less.", show_default="0.2 / the model's width"
+        ),
+    ] = None,
     batch_size: o.BatchSize = 16,
     accumulate: Annotated[int, typer.Option(min=1, help="full: batches for one step.")] = 1,
     dtype: Annotated[

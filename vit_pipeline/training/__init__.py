@@ -70,8 +70,8 @@ def finetune(
     out: str | Path | None = None,
     *,
     method: Method = "probe",
-    epochs: int = 30,
-    learning_rate: float = 1e-3,
+    epochs: int = 15,
+    learning_rate: float | None = None,
     batch_size: int = 16,
     accumulate: int = 1,
     dtype: str = "float32",
@@ -93,8 +93,10 @@ def finetune(
             and checkpoints are kept beside it, in ``<out>.unfinished``. None: nothing is written.
         method: ``"probe"``: only the head, by logistic regression on the features: exact, and quick.
             ``"full"``: all weights, from that head on (Kumar et al. 2022).
-        epochs, learning_rate, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added
-            up for a step; ``flip`` mirrors half of the images, which is wrong for letters, digits and signs.
+        epochs, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added up for a step;
+            ``flip`` mirrors half of the images, which is wrong for letters, digits and signs.
+        learning_rate: of ``"full"``, for the head; layers below have less. None: 0.2 / the model's width, as
+            for Adam the best one falls as the width grows (Yang et al. 2022).
         batch_size: images in one forward pass.
         dtype: of ``"full"``: ``"bfloat16"`` for products of matrices; the weights are float32 all the same.
         validation: the share of each class that is validated with where the source has no ``val``; 0 for
@@ -113,7 +115,9 @@ def finetune(
     """
     for name in ("sklearn", "scipy"):
         check_installed(name, "finetune")
+    pipe = pipe or ViTPipeline.from_pretrained()
     recipe = _recipe(
+        pipe,
         method=method,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -126,7 +130,6 @@ def finetune(
     )
     say: Progress = progress or (lambda *_: None)
     items = data.find(source)
-    pipe = pipe or ViTPipeline.from_pretrained()
     if pipe.dtype != torch.float32:
         raise ArgumentError(f"{pipe.name}: is loaded in {pipe.dtype}; training starts from float32 weights")
     recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
@@ -163,7 +166,7 @@ def finetune(
     return made
 
 
-def _recipe(**given: Any) -> dict[str, Any]:
+def _recipe(pipe: ViTPipeline, **given: Any) -> dict[str, Any]:
     """The settings that decide what comes out, checked. Raises ArgumentError."""
     method = given["method"]
     if method not in ("probe", "full"):
@@ -173,11 +176,14 @@ def _recipe(**given: Any) -> dict[str, Any]:
     recipe = {name: given[name] for name in ("method", "seed", "validation")}
     recipe["batch_size"] = engine.positive("batch_size", given["batch_size"])
     if method == "full":
-        if not 0 < given["learning_rate"] < 1:
-            raise ArgumentError(f"learning_rate is {given['learning_rate']}; use one between 0 and 1")
+        rate = (
+            0.2 / pipe.model.config.hidden_size if given["learning_rate"] is None else given["learning_rate"]
+        )
+        if not 0 < rate < 1:
+            raise ArgumentError(f"learning_rate is {rate}; use one between 0 and 1")
         recipe |= {name: engine.positive(name, given[name]) for name in ("epochs", "accumulate")}
         dtype = str(pick_dtype(given["dtype"], torch.device("cpu"))).removeprefix("torch.")
-        recipe |= {"learning_rate": given["learning_rate"], "dtype": dtype, "flip": given["flip"]}
+        recipe |= {"learning_rate": rate, "dtype": dtype, "flip": given["flip"]}
         recipe["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
     return recipe
 

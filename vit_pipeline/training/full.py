@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-LAYER_DECAY = 0.75  #: of the learning rate, from each layer to the one before it
+LAYER_DECAY = 0.9  #: of the learning rate, from each layer to the one before it
 WEIGHT_DECAY = 0.05  #: not of biases, LayerNorm, CLS and positions
 WARM_UP = 0.1  #: of all steps
 SMOOTHING = 0.1  #: of the labels
@@ -88,6 +88,7 @@ def train(
             greater_is_better=True,
             logging_strategy="epoch",
             disable_tqdm=True,
+            ddp_find_unused_parameters=False,
             report_to="none",
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # several take part through ``accelerate launch``
