@@ -1,4 +1,4 @@
-"""Fine-tuning on ten images a class: accuracy and CPU seconds, beside the shortest script with a plain Trainer.
+"""Fine-tuning on ten images a class: accuracy and CPU seconds, beside the shortest plain-Trainer script.
 
 python benchmarks/finetune.py
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def test_the_saved_heads_logits_are_scikit_learns_decision_function(
     assert probabilities == pytest.approx(expected.predict_proba(features), abs=1e-4)
 
 
-def test_c_is_chosen_by_cross_validation_and_single_images_do_no_harm() -> None:
+def test_c_is_chosen_by_cross_validation_and_single_images_do_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     draw = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], [40, 40, 1])
     features = (draw.normal(0, 1, (81, 6)) + truth[:, None]).astype(np.float32)
@@ -123,6 +126,9 @@ def test_c_is_chosen_by_cross_validation_and_single_images_do_no_harm() -> None:
     assert tried != probe.fit_head(features, truth, 1)[2]
     _, _, none = probe.fit_head(features[[0, 40]], truth[[0, 40]], 0)
     assert none == []
+    monkeypatch.setattr(probe, "_ENOUGH", 20)
+    some = probe._some(truth, np.bincount(truth), 0)
+    assert np.bincount(truth[some]).tolist() == [10, 10]
     constant = np.concatenate([features, np.full((81, 1), 3.0, np.float32)], axis=1)
     assert np.isfinite(probe.fit_head(constant, truth, 0)[0]).all()
 
@@ -189,8 +195,8 @@ def seen_of(
 ) -> data.Seen:
     count = len(items)
     names = [f"{number:016}".encode() for number in digests or range(count)]
-    said = ["cannot be read" if place in (errors or ()) else "" for place in range(count)]
-    return data.Seen(np.zeros((count, 2), np.float32), np.array(names, "V16"), np.array(said))
+    said = dict.fromkeys(errors or (), "cannot be read")
+    return data.Seen(np.zeros((count, 2), np.float32), np.array(names, "V16"), said)
 
 
 def items_of(**counts: int) -> list[data.Item]:
@@ -607,6 +613,25 @@ def test_a_full_disk_is_one_line_and_a_resume_completes_it(
 def test_wrong_settings(photos: Path, pipe: ViTPipeline, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(VitPipelineError, match=says):
         finetune(photos, pipe, **settings)
+
+
+def test_without_scikit_learn(
+    photos: Path, pipe: ViTPipeline, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "sklearn" else find(name))
+    with pytest.raises(ArgumentError, match="pip install 'scikit-learn"):
+        finetune(photos, pipe)
+    code, out, err = run("finetune", photos, "-o", tmp_path / "model", "-m", "demo")
+    assert (code, out, list(tmp_path.iterdir())) == (2, "", [])
+    assert "pip install 'scikit-learn" in err
+
+
+def test_bfloat16_is_for_the_products_only(photos: Path, pipe: ViTPipeline) -> None:
+    settings = FULL | {"epochs": 1}
+    rounded = finetune(photos, pipe, **settings | {"dtype": "bfloat16"}).pipe
+    assert {tensor.dtype for tensor in rounded.model.state_dict().values()} == {torch.float32}
+    assert not equal(rounded.model.state_dict(), finetune(photos, pipe, **settings).pipe.model.state_dict())
 
 
 def test_a_model_in_bfloat16_is_rejected(photos: Path, model: Path) -> None:

@@ -61,7 +61,7 @@ def finetune(
     """
     from ..errors import check_installed
 
-    check_installed("sklearn", "finetune")
+    check_installed("scikit-learn", "finetune", "sklearn")
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # one of several under ``accelerate launch`` speaks
     pipe = open(quiet=quiet)
     from ..training import Plan

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .. import engine, measures
-from ..errors import ArgumentError, OutputError, VitPipelineError, check_installed, reason
+from ..errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed, reason
 from ..files import replacing
 from ..loading import pick_dtype
 from ..pipeline import ViTPipeline
@@ -113,30 +113,36 @@ def finetune(
     Raises ArgumentError: there are no two classes, scikit-learn is missing, or a run is resumed with other
     settings; OutputError: ``out`` or an unfinished run is there already, or nothing can be written.
     """
-    for name in ("sklearn", "scipy"):
-        check_installed(name, "finetune")
+    check_installed("scikit-learn", "finetune", "sklearn")
+    check_installed("scipy", "finetune")
     pipe = pipe or ViTPipeline.from_pretrained()
-    recipe = _recipe(
-        pipe,
-        method=method,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        dtype=dtype,
-        flip=flip,
-        validation=validation,
-        seed=seed,
-    )
-    say: Progress = progress or (lambda *_: None)
-    items = data.find(source)
     if pipe.dtype != torch.float32:
         raise ArgumentError(f"{pipe.name}: is loaded in {pipe.dtype}; training starts from float32 weights")
+    recipe: dict[str, Any] = {
+        "method": method,
+        "seed": seed,
+        "validation": validation,
+        "batch_size": batch_size,
+    }
+    if method == "full":
+        rate = 0.2 / pipe.model.config.hidden_size if learning_rate is None else learning_rate
+        dtype = str(pick_dtype(dtype, torch.device("cpu"))).removeprefix("torch.")
+        recipe |= {
+            "epochs": epochs,
+            "learning_rate": rate,
+            "accumulate": accumulate,
+            "dtype": dtype,
+            "flip": flip,
+        }
+        recipe["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
+    _check(recipe)
+    say: Progress = progress or (lambda *_: None)
+    items = data.find(source)
     recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
     with _workplace(source, out, recipe, resume) as work:
         seen = data.read(items, pipe, batch_size, work, lambda done: say("read", done, len(items), {}))
-        for error in data.errors_of(seen):
-            (on_error or (lambda _: None))(error)
+        for text in seen.errors.values():
+            (on_error or (lambda _: None))(ImageError(text))
         held_out = validation if method == "full" or not any(item.split == "test" for item in items) else 0
         plan, truth, of = data.make_plan(source, items, seen, seed, held_out)
         (on_plan or (lambda _: None))(plan)
@@ -166,26 +172,15 @@ def finetune(
     return made
 
 
-def _recipe(pipe: ViTPipeline, **given: Any) -> dict[str, Any]:
-    """The settings that decide what comes out, checked. Raises ArgumentError."""
-    method = given["method"]
-    if method not in ("probe", "full"):
-        raise ArgumentError(f"method is {method!r}; use 'probe' or 'full'")
-    if not 0 <= given["validation"] < 1:
-        raise ArgumentError(f"validation is {given['validation']}; a share of each class is needed, 0 to 1")
-    recipe = {name: given[name] for name in ("method", "seed", "validation")}
-    recipe["batch_size"] = engine.positive("batch_size", given["batch_size"])
-    if method == "full":
-        rate = (
-            0.2 / pipe.model.config.hidden_size if given["learning_rate"] is None else given["learning_rate"]
-        )
-        if not 0 < rate < 1:
-            raise ArgumentError(f"learning_rate is {rate}; use one between 0 and 1")
-        recipe |= {name: engine.positive(name, given[name]) for name in ("epochs", "accumulate")}
-        dtype = str(pick_dtype(given["dtype"], torch.device("cpu"))).removeprefix("torch.")
-        recipe |= {"learning_rate": rate, "dtype": dtype, "flip": given["flip"]}
-        recipe["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
-    return recipe
+def _check(recipe: Mapping[str, Any]) -> None:
+    """Raise ArgumentError for a setting that cannot be used."""
+    if recipe["method"] not in ("probe", "full"):
+        raise ArgumentError(f"method is {recipe['method']!r}; use 'probe' or 'full'")
+    for name, below in (("validation", 0.0), ("learning_rate", 1e-12)):
+        if not below <= recipe.get(name, 0.5) < 1:
+            raise ArgumentError(f"{name} is {recipe[name]}; it has to lie between 0 and 1")
+    for name in ("batch_size", "epochs", "accumulate"):
+        engine.positive(name, recipe.get(name, 1))
 
 
 def _with_head(pipe: ViTPipeline, labels: tuple[str, ...], weights: Any, bias: Any) -> ViTPipeline:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import engine
-from ..errors import ArgumentError, ImageError, VitPipelineError
+from ..errors import ArgumentError, VitPipelineError
 from ..files import replacing
 from ..labelled import find_splits, read_labelled
 
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
     features: Array  #: (N, D), float32: what the head sees
     digests: Array  #: (N,), of the pixel values: equal for images that the model cannot tell apart
-    errors: Array  #: (N,), text; empty where the image could be read
+    errors: Mapping[int, str]  #: place → why that image could not be read
 
 
 def find(source: str | Path) -> list[Item]:
@@ -101,19 +101,28 @@ def read(
                 yield (nothing, b"", str(found)) if isinstance(found, VitPipelineError) else (*found, "")
             progress(done := done + len(batch))
 
-    parts, size = [], _CHUNK * batch_size  # whole batches: a resumed run computes the same, to the bit
+    found: list[Seen] = []
+    size = _CHUNK * batch_size  # whole batches: a resumed run computes the same, to the bit
     for start in range(0, len(items), size):
         path = cache / f"features-{start}.npz" if cache else None
         if path and path.exists():
             with np.load(path) as kept:
-                parts.append(Seen(*(kept[name] for name in Seen._fields)))
+                features, digests, errors = kept["features"], kept["digests"], kept["errors"]
         else:
-            features, digests, errors = zip(*rows(start, items[start : start + size]), strict=True)
-            parts.append(Seen(np.stack(features), np.array(digests, "V16"), np.array(errors, np.str_)))
+            columns = [*zip(*rows(start, items[start : start + size]), strict=True)]
+            features, digests, errors = (
+                np.stack(columns[0]),
+                np.array(columns[1], "V16"),
+                np.array(columns[2]),
+            )
             if path:
                 with replacing(path, "; make room, then resume") as partial, partial.open("wb") as file:
-                    np.savez(file, **parts[-1]._asdict())
-    return Seen(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+                    np.savez(file, features=features, digests=digests, errors=errors)
+        said = {start + int(place): str(errors[place]) for place in np.flatnonzero(errors != "")}
+        found.append(Seen(features, digests, said))
+    said = {place: text for part in found for place, text in part.errors.items()}
+    features, digests = (np.concatenate([part[column] for part in found]) for column in (0, 1))
+    return Seen(features, digests, said)
 
 
 @dataclass(frozen=True)
@@ -146,10 +155,10 @@ def make_plan(
 
     Raises ArgumentError where images of no two classes are left.
     """
-    notes = [f"{unread:,} cannot be read: left out"] if (unread := int((seen.errors != "").sum())) else []
+    notes = [f"{len(seen.errors):,} cannot be read: left out"] if seen.errors else []
     copies: defaultdict[bytes, list[int]] = defaultdict(list)
     for place, digest in enumerate(seen.digests.tolist()):
-        if not seen.errors[place]:
+        if place not in seen.errors:
             copies[digest].append(place)
     kept, unclear = list[int](), list[int]()
     within, across = list[tuple[int, int]](), list[tuple[int, int]]()  # a split; the first, its copy
@@ -200,8 +209,3 @@ def make_plan(
     if single := sum(count == 1 for count in counts["train"].values()):
         notes.append(f"{single:,} classes have a single image to train on: too few to trust")
     return Plan(str(source), labels, counts, tuple(notes)), truth, of
-
-
-def errors_of(seen: Seen) -> Iterator[ImageError]:
-    """Of the images that could not be read."""
-    return (ImageError(text) for text in seen.errors.tolist() if text)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+
 LAYER_DECAY = 0.9  #: of the learning rate, from each layer to the one before it
 WEIGHT_DECAY = 0.05  #: not of biases, LayerNorm, CLS and positions
 WARM_UP = 0.1  #: of all steps
@@ -54,7 +56,7 @@ def train(
     truth: Array,
     of: Mapping[str, Array],
     work: Path | None,
-    progress: Callable[[str, int, int, Mapping[str, float]], None],
+    progress: Progress,
     **recipe: Any,
 ) -> list[dict[str, float]]:
     """Train ``pipe.model`` in place; from the last checkpoint in ``work``, if there is one.
@@ -69,9 +71,8 @@ def train(
     """
     measured = len(of["val"]) > 0
     with _nothing_global_changed(), ExitStack() as stack:
-        folder = str(work.resolve()) if work else stack.enter_context(tempfile.TemporaryDirectory())
         arguments = TrainingArguments(
-            output_dir=folder,
+            output_dir=str(work.resolve()) if work else stack.enter_context(tempfile.TemporaryDirectory()),
             seed=recipe["seed"],
             num_train_epochs=recipe["epochs"],
             per_device_train_batch_size=recipe["batch_size"],
@@ -92,11 +93,12 @@ def train(
             report_to="none",
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # several take part through ``accelerate launch``
+        if arguments.device != pipe.device and arguments.world_size == 1:
+            said = f"{pipe.device}: Trainer takes {arguments.device}"
+            raise DeviceError(f"{said}; choose with CUDA_VISIBLE_DEVICES, or load the model there")
         batches = _Batches(pipe, items, truth, of["train"], arguments, recipe["flip"])
-        trainer = ViTTrainer(pipe, items, truth, of["val"], batches, arguments, in_memory=work is None)
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_Watch(progress))
-        last = _last_checkpoint(Path(folder))
+        trainer = ViTTrainer(batches, of["val"], arguments, progress, in_memory=work is None)
+        last = _last_checkpoint(Path(arguments.output_dir))
         try:
             if last and stopped(state := TrainerState.load_from_json(str(last / _STATE))):
                 trainer.state = state  # killed after its last epoch
@@ -108,7 +110,7 @@ def train(
         if measured:
             trainer.load_best()
         pipe.model.eval()
-    epochs: dict[float, dict[str, float]] = {}
+    epochs: dict[int, dict[str, float]] = {}
     for entry in trainer.state.log_history:
         names = {"loss": "loss", "eval_loss": "val_loss", "eval_accuracy": "val_accuracy"}
         found = {name: float(entry[key]) for key, name in names.items() if key in entry}
@@ -117,7 +119,7 @@ def train(
 
 
 class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
-    """Trainer with this package's reading of images, and with loaders that restore what was saved.
+    """Trainer with this package's reading of images, and with a loader that restores what was saved.
 
     Trainer of transformers 5.23 writes checkpoints under the key names of older releases and reads them back
     as they are, ``strict=False``: most weights of a ViT stay what they were, without an error. Here they are
@@ -125,26 +127,14 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
     """
 
     def __init__(
-        self,
-        pipe: ViTPipeline,
-        items: Sequence[Item],
-        truth: Array,
-        measured: Array,
-        batches: _Batches,
-        arguments: TrainingArguments,
-        *,
-        in_memory: bool,
+        self, batches: _Batches, measured: Array, arguments: Any, progress: Progress, *, in_memory: bool
     ) -> None:
-        super().__init__(
-            pipe.model,
-            arguments,
-            train_dataset=batches,
-            eval_dataset=measured,
-            compute_loss_func=smoothed_loss,
-        )
-        self.pipe, self.items, self.truth, self.measured = pipe, items, truth, measured
-        self.batches, self.in_memory = batches, in_memory
+        images = {"train_dataset": batches, "eval_dataset": measured}
+        super().__init__(batches.pipe.model, arguments, compute_loss_func=smoothed_loss, **images)
+        self.batches, self.measured, self.in_memory = batches, measured, in_memory
         self.best: dict[str, torch.Tensor] = {}
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Watch(progress))
 
     def get_train_dataloader(self) -> Any:
         return self.batches
@@ -170,8 +160,9 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self.model.eval()
-        items, truth = [self.items[i] for i in self.measured], torch.from_numpy(self.truth[self.measured])
-        logits = predict(self.pipe, items, self.args.per_device_train_batch_size)
+        data, places = self.batches, self.measured
+        logits = predict(data.pipe, [data.items[i] for i in places], data.size)
+        truth = torch.from_numpy(data.truth[places])
         loss = F.cross_entropy(logits, truth).item()
         right = (logits.argmax(1) == truth).float().mean().item()
         if not math.isfinite(loss):
@@ -282,7 +273,7 @@ def augment(pixel_values: torch.Tensor, draw: np.random.Generator, *, flip: bool
 class _Watch(TrainerCallback):  # type: ignore[misc] # untyped base
     """Says how far training is, and ends it early."""
 
-    def __init__(self, progress: Callable[[str, int, int, Mapping[str, float]], None]) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
@@ -319,7 +310,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
 def _nothing_global_changed() -> Iterator[None]:
     """Trainer seeds every generator of the process, and writes to its log."""
     states = random.getstate(), np.random.get_state()
-    with quiet_transformers(), torch.random.fork_rng():
+    with quiet_transformers(), torch.random.fork_rng(range(torch.cuda.device_count())):
         try:
             yield
         finally:

@@ -32,37 +32,42 @@ def fit_head(features: Array, truth: Array, seed: int) -> tuple[Array, Array, li
         seed: draws the folds.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
 
     mean, std = features.mean(axis=0, dtype=float), features.std(axis=0, dtype=float)
     std[std == 0] = 1
     scaled = (features - mean) / std  # (N, D)
     counts = np.bincount(truth)
-    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(counts[truth] > 1))
-    if len(chosen) > _ENOUGH:  # of every class two at least
-        order = np.argsort(truth[chosen], kind="stable")
-        places = np.concatenate([np.arange(count) for count in np.bincount(truth[chosen])])
-        share = places / counts[truth[chosen][order]]
-        chosen = chosen[order][(share < _ENOUGH / len(chosen)) | (places < 2)]
-    model, tried = LogisticRegression(max_iter=1000), []
+    model, tried = LogisticRegression(max_iter=1000), list[dict[str, float]]()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest regularisation: it is tried only
-        if len(np.unique(truth[chosen])) > 1:
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest regularisation
+        if (counts > 1).sum() > 1:
+            chosen = _some(truth, counts, seed)
             folds = min(_FOLDS, int(np.unique(truth[chosen], return_counts=True)[1].min()))
-            search = GridSearchCV(
-                model,
-                {"C": STRENGTHS},
-                scoring="neg_log_loss",
-                refit=False,
+            search = LogisticRegressionCV(
+                Cs=STRENGTHS,
+                l1_ratios=(0,),
                 cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+                scoring="neg_log_loss",
+                max_iter=1000,
+                refit=False,
+                use_legacy_attributes=False,
             ).fit(scaled[chosen], truth[chosen])
-            model.set_params(C=float(search.best_params_["C"]))
-            losses = -search.cv_results_["mean_test_score"]
+            losses = -search.scores_.mean(axis=0)[0]  # of (folds, 1, C's)
             tried = [{"C": float(c), "loss": float(loss)} for c, loss in zip(STRENGTHS, losses, strict=True)]
+            model.set_params(C=STRENGTHS[losses.argmin()])
         model.fit(scaled, truth)
     weights, bias = model.coef_, model.intercept_
     if len(counts) == 2:  # scikit-learn has one row then, of the second class; the other's is its negative
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     weights = weights / std
     return weights, bias - weights @ mean, tried
+
+
+def _some(truth: Array, counts: Array, seed: int) -> Array:
+    """Places of images to choose C on: at most about ``_ENOUGH``, two at least of each class that has two."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(counts[truth] > 1))
+    order = order[np.argsort(truth[order], kind="stable")]
+    number = np.concatenate([np.arange(count) for count in counts if count > 1])  # within its class
+    return order[(number / counts[truth[order]] < _ENOUGH / len(order)) | (number < 2)]
