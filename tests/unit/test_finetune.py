@@ -685,3 +685,22 @@ def test_ctrl_c_says_how_to_resume(photos: Path, model: Path, tmp_path: Path, sp
     assert "--resume" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not output.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_batches_twice_as_large(
+    photos: Path, model: Path, pipe: ViTPipeline, tmp_path: Path
+) -> None:
+    """As ``accelerate launch`` starts them, here on the CPU."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "vit_pipeline"]
+    options = ["-o", tmp_path / "two", "-m", model, "--method", "full", "--device", "cpu", "--epochs", 2]
+    options += ["--batch-size", 6, "--learning-rate", FULL["learning_rate"]]
+    command = [str(part) for part in (sys.executable, *launch, "finetune", photos, *options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("accuracy") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+    finetune(photos, pipe, tmp_path / "one", **FULL | {"epochs": 2, "batch_size": 12})
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, tensor in one.items():
+        assert (tensor - two[name]).abs().mean() < 1e-4 or name.endswith("key.bias"), name

@@ -70,4 +70,5 @@ def _some(truth: Array, counts: Array, seed: int) -> Array:
     order = np.random.default_rng(seed).permutation(np.flatnonzero(counts[truth] > 1))
     order = order[np.argsort(truth[order], kind="stable")]
     number = np.concatenate([np.arange(count) for count in counts if count > 1])  # within its class
-    return order[(number / counts[truth[order]] < _ENOUGH / len(order)) | (number < 2)]
+    kept: Array = (number / counts[truth[order]] < _ENOUGH / len(order)) | (number < 2)
+    return order[kept]
