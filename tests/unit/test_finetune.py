@@ -284,9 +284,14 @@ def test_hostile_folders(pipe: ViTPipeline, tmp_path: Path) -> None:
     assert plans == [found.plan]
     assert sum(sum(of.values()) for of in found.plan.counts.values()) == 8
     assert "left out: empty" in str(found.plan)
+    for path in (photos / "1").iterdir():
+        path.write_bytes(b"GIF89a")
+    with pytest.raises(ArgumentError, match="only the class 0"):
+        finetune(photos, pipe, tmp_path / "model")
+    assert not list(tmp_path.glob("model*"))
     shutil.rmtree(photos / "1")
     with pytest.raises(ArgumentError, match="only the class 0"):
-        finetune(photos, pipe)
+        data.find(photos)
 
 
 @pytest.mark.slow

@@ -115,37 +115,28 @@ def finetune(
     """
     check_installed("scikit-learn", "finetune", "sklearn")
     check_installed("scipy", "finetune")
+    items = data.find(source)
     pipe = pipe or ViTPipeline.from_pretrained()
     if pipe.dtype != torch.float32:
         raise ArgumentError(f"{pipe.name}: is loaded in {pipe.dtype}; training starts from float32 weights")
-    recipe: dict[str, Any] = {
-        "method": method,
-        "seed": seed,
-        "validation": validation,
-        "batch_size": batch_size,
-    }
+    recipe: dict[str, Any] = {"method": method, "seed": seed}
+    recipe |= {"validation": validation, "batch_size": batch_size}
     if method == "full":
         rate = 0.2 / pipe.model.config.hidden_size if learning_rate is None else learning_rate
         dtype = str(pick_dtype(dtype, torch.device("cpu"))).removeprefix("torch.")
-        recipe |= {
-            "epochs": epochs,
-            "learning_rate": rate,
-            "accumulate": accumulate,
-            "dtype": dtype,
-            "flip": flip,
-        }
-        recipe["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
+        recipe |= {"epochs": epochs, "learning_rate": rate, "accumulate": accumulate, "flip": flip}
+        recipe |= {"dtype": dtype, "processes": int(os.environ.get("WORLD_SIZE", "1"))}
     _check(recipe)
     say: Progress = progress or (lambda *_: None)
-    items = data.find(source)
     recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
     with _workplace(source, out, recipe, resume) as work:
         seen = data.read(items, pipe, batch_size, work, lambda done: say("read", done, len(items), {}))
-        for text in seen.errors.values():
-            (on_error or (lambda _: None))(ImageError(text))
+        for text in seen.errors.values() if on_error else ():
+            on_error(ImageError(text))
         held_out = validation if method == "full" or not any(item.split == "test" for item in items) else 0
         plan, truth, of = data.make_plan(source, items, seen, seed, held_out)
-        (on_plan or (lambda _: None))(plan)
+        if on_plan:
+            on_plan(plan)
         weights, bias, history = probe.fit_head(seen.features[of["train"]], truth[of["train"]], seed)
         tuned = _with_head(pipe, plan.labels, weights, bias)
         if method == "full":
@@ -261,6 +252,9 @@ def _workplace(
             torch.distributed.barrier()  # others may still be reading a checkpoint
         if _is_main():
             shutil.rmtree(work, ignore_errors=True)
+    except ArgumentError:  # there is nothing to resume: other images or settings are needed
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     finally:
         lock.release()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import engine
-from ..errors import ArgumentError, VitPipelineError
+from ..errors import ArgumentError, ImageError, VitPipelineError, printable
 from ..files import replacing
 from ..labelled import find_splits, read_labelled
 
@@ -61,7 +61,8 @@ def find(source: str | Path) -> list[Item]:
         for split in ([name for name in SPLITS if name in splits] or [""])
         for one in read_labelled(path, split or None)
     ]
-    check_classes(path, {item.label for item in items if item.split in ("", "train")})
+    readable = (item for item in items if not isinstance(item.image, ImageError))
+    check_classes(path, {item.label for item in readable if item.split in ("", "train")})
     return items
 
 
@@ -110,11 +111,8 @@ def read(
                 features, digests, errors = kept["features"], kept["digests"], kept["errors"]
         else:
             columns = [*zip(*rows(start, items[start : start + size]), strict=True)]
-            features, digests, errors = (
-                np.stack(columns[0]),
-                np.array(columns[1], "V16"),
-                np.array(columns[2]),
-            )
+            features, digests = np.stack(columns[0]), np.array(columns[1], "V16")
+            errors = np.array(columns[2])
             if path:
                 with replacing(path, "; make room, then resume") as partial, partial.open("wb") as file:
                     np.savez(file, features=features, digests=digests, errors=errors)
@@ -137,9 +135,8 @@ class Plan:
     def __str__(self) -> str:
         use = {"train": "to train on", "val": "to validate with", "test": "to test with"}
         said = [f"{sum(of.values()):,} {use[split]}" for split, of in self.counts.items() if any(of.values())]
-        return "\n".join(
-            [f"{self.source}: {len(self.labels):,} classes; images: {', '.join(said)}", *self.notes]
-        )
+        first = f"{self.source}: {len(self.labels):,} classes; images: {', '.join(said)}"
+        return "\n".join(map(printable, (first, *self.notes)))
 
 
 def make_plan(
