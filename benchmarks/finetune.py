@@ -10,8 +10,10 @@ the other two. One thread. Needs the extra ``train``.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +63,11 @@ def plain(folder: Path, pipe: ViTPipeline) -> float:
             for path in sorted((folder / name).rglob("*.png"))
         ]
 
-    options = TrainingArguments(folder / "out", report_to="none", use_cpu=True, disable_tqdm=True)
+    options = TrainingArguments(folder / "out", report_to="none", use_cpu=True)
     trainer = Trainer(model, options, train_dataset=images("train"))
-    trainer.train()
-    found = trainer.predict(images("test"))
+    with redirect_stdout(sys.stderr):  # its log
+        trainer.train()
+        found = trainer.predict(images("test"))
     return float((found.predictions.argmax(-1) == found.label_ids).mean())
 
 

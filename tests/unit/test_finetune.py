@@ -665,6 +665,7 @@ def test_the_command(run: Run, photos: Path, model: Path, whole: dict[str, Path]
     assert code == 0
     assert "accuracy" in out.splitlines()[1]
     assert "3 classes; images: 24 to train on, 6 to validate with" in err
+    assert err.splitlines()[-1].endswith(f"-m '{output}' IMAGE")
     assert equal(weights(output), weights(whole["probe"]))
     image = next(photos.rglob("*.png"))
     assert run("predict", "-m", output, "--device", "cpu", image)[1].startswith("Predicted class: ")

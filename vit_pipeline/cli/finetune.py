@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -105,6 +106,7 @@ def finetune(
             note("interrupted; the same command with --resume goes on from here")
             os._exit(130)  # not waiting for the threads of libraries
     if not quiet:
-        note(f"{output}: complete; try: vit-pipeline predict -m {output} IMAGE")
+        name = shlex.quote(os.path.join(".", output))  # noqa: PTH118 (./my-model is never a hub's name)
+        note(f"{output}: complete; try: vit-pipeline predict -m {name} IMAGE")
     if os.environ.get("RANK", "0") == "0":
         print(found)

@@ -122,17 +122,20 @@ def finetune(
     recipe: dict[str, Any] = {"method": method, "seed": seed}
     recipe |= {"validation": validation, "batch_size": batch_size}
     if method == "full":
+        from . import full  # the Trainer takes a second to import
+
         rate = 0.2 / pipe.model.config.hidden_size if learning_rate is None else learning_rate
         dtype = str(pick_dtype(dtype, torch.device("cpu"))).removeprefix("torch.")
         recipe |= {"epochs": epochs, "learning_rate": rate, "accumulate": accumulate, "flip": flip}
-        recipe |= {"dtype": dtype, "processes": int(os.environ.get("WORLD_SIZE", "1"))}
+        recipe |= {"dtype": dtype, "processes": int(os.environ.get("WORLD_SIZE", "1")), **full.FIXED}
     _check(recipe)
     say: Progress = progress or (lambda *_: None)
     recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
     with _workplace(source, out, recipe, resume) as work:
         seen = data.read(items, pipe, batch_size, work, lambda done: say("read", done, len(items), {}))
-        for text in seen.errors.values() if on_error else ():
-            on_error(ImageError(text))
+        for text in seen.errors.values():
+            if on_error:
+                on_error(ImageError(text))
         held_out = validation if method == "full" or not any(item.split == "test" for item in items) else 0
         plan, truth, of = data.make_plan(source, items, seen, seed, held_out)
         if on_plan:
@@ -140,8 +143,6 @@ def finetune(
         weights, bias, history = probe.fit_head(seen.features[of["train"]], truth[of["train"]], seed)
         tuned = _with_head(pipe, plan.labels, weights, bias)
         if method == "full":
-            from . import full  # the Trainer takes a second to import
-
             history = full.train(tuned, items, truth, of, work, say, **recipe)
         measured_on = next((name for name in ("test", "val") if len(of[name])), None)
         found: dict[str, Any] = {"accuracy": None, "classes": (), "confusion": ()}

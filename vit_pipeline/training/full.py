@@ -47,6 +47,15 @@ WARM_UP = 0.1  #: of all steps
 SMOOTHING = 0.1  #: of the labels
 PATIENCE = 10  #: epochs without a better validation before training ends
 SHIFT, ZOOM = 0.1, 0.2  #: of augmentation, as shares of the image
+#: what is the same in every run, for its records
+FIXED = {"optimizer": "AdamW, cosine", "layer_decay": LAYER_DECAY, "weight_decay": WEIGHT_DECAY}
+FIXED |= {
+    "warm_up": WARM_UP,
+    "label_smoothing": SMOOTHING,
+    "patience": PATIENCE,
+    "shift": SHIFT,
+    "zoom": ZOOM,
+}
 _STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
 
 
