@@ -195,7 +195,7 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
         except (OSError, RuntimeError, SafetensorError) as error:  # torch has its own for a full disk
             folder = Path(self.args.output_dir)
             shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
-            what = f"no checkpoint can be written: {reason(error)}"
+            what = f"no checkpoint can be written, the disk may be full ({reason(error)})"
             raise OutputError(f"{folder}: {what}; make room, then resume") from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
