@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 from tiny import change_json, make_checkpoint
 from transformers import Trainer, TrainingArguments, ViTForImageClassification, ViTModel, pipeline
 
-from vit_pipeline import Finetuned, ViTPipeline, finetune
+from vit_pipeline import Finetuned, ViTPipeline, engine, finetune
 from vit_pipeline.convert import convert
 from vit_pipeline.errors import ArgumentError, OutputError, VitPipelineError
 from vit_pipeline.training import data, full, probe
@@ -521,6 +522,7 @@ def stopped(
 
     with pytest.raises(Stop):
         finetune(photos, pipe, output, progress=progress, **settings)
+    assert not any(thread.name == engine.THREAD for thread in threading.enumerate())
 
 
 def test_what_is_cached_is_not_computed_again(

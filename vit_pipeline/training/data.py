@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -97,10 +98,11 @@ def read(
     def rows(start: int, part: Sequence[Item]) -> Iterator[tuple[Array, bytes, str]]:
         pairs = ((item.name, item.image) for item in part)
         nothing, done = np.zeros(pipe.model.config.hidden_size, np.float32), start
-        for batch in engine.run(pairs, pipe.preparer(), compute, batch_size=batch_size):
-            for _, found in batch:
-                yield (nothing, b"", str(found)) if isinstance(found, VitPipelineError) else (*found, "")
-            progress(done := done + len(batch))
+        with closing(engine.run(pairs, pipe.preparer(), compute, batch_size=batch_size)) as batches:
+            for batch in batches:
+                for _, found in batch:
+                    yield (nothing, b"", str(found)) if isinstance(found, VitPipelineError) else (*found, "")
+                progress(done := done + len(batch))
 
     found: list[Seen] = []
     size = _CHUNK * batch_size  # whole batches: a resumed run computes the same, to the bit

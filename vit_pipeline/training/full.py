@@ -12,8 +12,8 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,7 @@ def train(
             said = f"{pipe.device}: Trainer takes {arguments.device}"
             raise DeviceError(f"{said}; choose with CUDA_VISIBLE_DEVICES, or load the model there")
         batches = _Batches(pipe, items, truth, of["train"], arguments, recipe["flip"])
+        stack.callback(batches.close)
         trainer = ViTTrainer(batches, of["val"], arguments, progress, in_memory=work is None)
         last = _last_checkpoint(Path(arguments.output_dir))
         try:
@@ -212,11 +213,13 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
 
 def predict(pipe: ViTPipeline, items: Sequence[Item], batch_size: int) -> torch.Tensor:
     """Logits (N, C), in float32 on the CPU."""
+
+    def compute(pixel_values: torch.Tensor, _: list[str]) -> list[torch.Tensor]:
+        return [*pipe.forward(pixel_values).float().cpu()]  # B of (C,)
+
     pairs = ((item.name, item.image) for item in items)
-    batches = engine.run(
-        pairs, pipe.preparer(), lambda pixels, _: [*pipe.forward(pixels).float().cpu()], batch_size=batch_size
-    )
-    return torch.stack([or_raise(found) for batch in batches for _, found in batch])
+    with closing(engine.run(pairs, pipe.preparer(), compute, batch_size=batch_size)) as batches:
+        return torch.stack([or_raise(found) for batch in batches for _, found in batch])
 
 
 def smoothed_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -241,10 +244,16 @@ class _Batches:
         self.pipe, self.items, self.truth, self.places, self.flip = pipe, items, truth, places, flip
         self.size, self.seed, self.epoch = arguments.per_device_train_batch_size, arguments.seed, 0
         self.rank, self.processes = arguments.process_index, arguments.world_size
+        self.running: Generator[Any, None, None] | None = None
         self.each = -(-len(places) // int(self.processes))
 
     def __len__(self) -> int:
         return -(-self.each // int(self.size))
+
+    def close(self) -> None:
+        """End the threads of an epoch that was not gone through."""
+        if self.running:
+            self.running.close()
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -260,8 +269,8 @@ class _Batches:
             return augment(read(name, self.items[place].image), draw, flip=self.flip)
 
         pairs = ((self.items[place].name, int(place)) for place in own)
-        batches = engine.run(pairs, prepare, lambda pixels, _: [*pixels], batch_size=self.size)
-        for number, batch in enumerate(batches):
+        self.running = engine.run(pairs, prepare, lambda pixels, _: [*pixels], batch_size=self.size)
+        for number, batch in enumerate(self.running):
             chosen = own[number * self.size : (number + 1) * self.size]
             yield {
                 "pixel_values": torch.stack([or_raise(found) for _, found in batch]),  # (B, 3, H, W)
