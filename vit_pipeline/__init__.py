@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .structure import ModelStructure as ModelStructure
     from .structure import compare as compare
     from .structure import describe as describe
+    from .training import Finetuned as Finetuned
+    from .training import finetune as finetune
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ _LATER = {
     "features": ["similar"],
     "pipeline": ["LabelScore", "Prediction", "ViTPipeline", "predict"],
     "structure": ["ModelStructure", "compare", "describe"],
+    "training": ["Finetuned", "finetune"],
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}
 __all__ = [*errors.__all__, *_MODULES]

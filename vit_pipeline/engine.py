@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -71,7 +71,7 @@ def run(
     threads: int | None = None,
     time_limit: float = TIME_LIMIT,
     clock: Clock | None = None,
-) -> Iterator[list[tuple[str, R | VitPipelineError]]]:
+) -> Generator[list[tuple[str, R | VitPipelineError]], None, None]:
     """Names and results, ``batch_size`` at a time, in order, in bounded memory.
 
     Args:
@@ -97,7 +97,7 @@ def run(
         except Exception as error:
             yield _Task("", None, failure=error)
 
-    def batches() -> Iterator[list[tuple[str, R | VitPipelineError]]]:
+    def batches() -> Generator[list[tuple[str, R | VitPipelineError]], None, None]:
         prepared = _prepared(tasks(), prepare, workers, _AHEAD * size, time_limit)
         with closing(prepared):  # type: ignore[type-var]  # a generator
             while True:

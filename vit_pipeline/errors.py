@@ -88,14 +88,15 @@ class OutputError(VitPipelineError):
     """Results could not be written, or must not be mixed with those that are there."""
 
 
-def check_installed(package: str, what: str) -> None:
+def check_installed(package: str, what: str, module: str = "") -> None:
     """Raise ArgumentError where ``what`` needs a package of an extra and it is missing.
 
     The message has the line to type, by that package's name: on the index, ``vit-pipeline`` is not ours.
+    ``module`` is what is imported, where it has another name.
     """
     from importlib import metadata, util
 
-    if util.find_spec(package) is not None:
+    if util.find_spec(module or package) is not None:
         return
     try:
         declared = [line.partition(";")[0].strip() for line in metadata.requires("vit-pipeline") or []]

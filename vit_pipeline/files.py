@@ -60,6 +60,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
         ) as partial:
             yield Path(partial)
+            for path in Path(partial).iterdir():
+                path.chmod(
+                    (0o777 if path.is_dir() else 0o666) & ~_umask()
+                )  # safetensors makes its file private
             Path(partial).chmod(0o777 & ~_umask())
             if target.exists():
                 target.rmdir()

@@ -6,6 +6,7 @@ Also where a model runs and in which number format. Leaves out: downloading (``h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -190,11 +191,16 @@ def check_pair(model: Any, processor: Any, where: str) -> None:
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """``auto`` → CUDA, then MPS, then CPU; any other name must be there. Raises DeviceError."""
+    """``auto`` → CUDA, then MPS, then CPU; any other name must be there. Raises DeviceError.
+
+    Of several GPUs, ``auto`` is this process's own under ``accelerate launch`` and ``torchrun``.
+    """
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if str(device) == "auto":
         device = next(kind for kind, count in there.items() if count)
+        if cuda > 1 and "LOCAL_RANK" in os.environ:
+            device = f"cuda:{int(os.environ['LOCAL_RANK']) % cuda}"
     try:
         picked = torch.device(device)
     except (RuntimeError, TypeError) as error:

@@ -75,6 +75,8 @@ def test_the_public_names() -> None:
         "ModelStructure",
         "compare",
         "describe",
+        "Finetuned",
+        "finetune",
     ]
     for name in vit_pipeline.__all__:
         assert getattr(vit_pipeline, name).__doc__, name

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import doctor, evaluate, explain, images, models, webui
+from . import doctor, evaluate, explain, finetune, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ COMMANDS = (
     explain.explain,
     images.features,
     images.similar,
+    finetune.finetune,
     evaluate.evaluate,
     models.models,
     models.download,

@@ -75,7 +75,7 @@ def explain(
         batch_size=1,
     )
     errors = Errors()
-    with closing(batches):  # type: ignore[type-var]  # a generator, whose threads end with it
+    with closing(batches):
         results = ((source, e) for batch in batches for source, e in batch)
         if evaluate:
             _evaluate(_correct(results, errors), methods)

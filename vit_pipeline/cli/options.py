@@ -86,18 +86,19 @@ def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``command`` the options of every command that runs a model on images.
 
     It is called with ``open``, which loads the model and returns the pipeline (with other options, another
-    one), and ``quiet``.
+    one), and ``quiet``. An option of its own takes the place of one of these.
     """
     hints = get_type_hints(command, include_extras=True)
     own = [p for name, p in signature(command).parameters.items() if name not in ("open", "quiet")]
+    added = {name: option for name, option in _SHARED.items() if name not in {p.name for p in own}}
     options = [p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own] + [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in _SHARED.items()
+        for name, (kind, default) in added.items()
     ]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        shared = {name: given.pop(name) for name in _SHARED}
+        shared = {name: given.pop(name) for name in added}
         command(open=lambda **other: open_pipeline(**shared | other), quiet=shared["quiet"], **given)
 
     run.__signature__ = Signature(options)  # type: ignore[attr-defined]

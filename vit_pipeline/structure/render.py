@@ -102,7 +102,7 @@ def _templates(escape: Callable[[Any], str] | None) -> Environment:
     )
 
 
-def _escape_markdown(text: Any) -> str:
+def escape_markdown(text: Any) -> str:
     """Text that means nothing to Markdown or HTML, on one line."""
     return re.sub(r"[|<>&\[\]*_`\\]", lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
 
@@ -128,7 +128,7 @@ class Shown:
 
     def to_markdown(self) -> str:
         """With every column, for a page in Markdown."""
-        return _templates(_escape_markdown).get_template(f"{self._template}.md.j2").render(self._view())
+        return _templates(escape_markdown).get_template(f"{self._template}.md.j2").render(self._view())
 
     def to_html(self, *, fragment: bool = False) -> str:
         """One self-contained page, collapsible, light and dark; ``fragment``: the part inside ``<body>``."""
