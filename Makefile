@@ -29,10 +29,10 @@ screenshots: .venv/installed-dev
 	$(BIN)/python scripts/screenshots.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-quick: .venv/installed-dev
-	$(BIN)/python -m pytest -m "unit and not slow"
+	$(BIN)/python -m pytest -m "unit and not slow" --numprocesses auto --dist loadfile
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -83,10 +83,10 @@ def main() -> None:
     pipe = ViTPipeline.from_pretrained("demo", device="cpu")
     settings = {
         "`--method probe`": {"method": "probe"},
-        "`--method full --no-flip`": {"method": "full", "flip": False},  # digits mean other things mirrored
+        "`--method full`": {"method": "full"},
     }
-    if options.flip:
-        settings["`--method full`"] = {"method": "full"}
+    if options.flip:  # digits mean other things mirrored
+        settings["`--method full --flip`"] = {"method": "full", "flip": True}
     rows: dict[str, list[tuple[float, float]]] = {
         name: [] for name in (*settings, "plain Trainer, its defaults")
     }

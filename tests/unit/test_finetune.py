@@ -548,7 +548,7 @@ def test_what_is_there_is_never_overwritten_or_mixed(photos: Path, pipe: ViTPipe
         ("seed", 1),
         ("learning_rate", 1e-4),
         ("epochs", 5),
-        ("flip", False),
+        ("flip", True),
         ("method", "probe"),
     ):
         with pytest.raises(ArgumentError, match=rf"other settings: .*{name} \(was "):
@@ -672,7 +672,7 @@ def test_the_command(run: Run, photos: Path, model: Path, whole: dict[str, Path]
     assert equal(weights(output), weights(whole["probe"]))
     image = next(photos.rglob("*.png"))
     assert run("predict", "-m", output, "--device", "cpu", image)[1].startswith("Predicted class: ")
-    code, out, err = run("finetune", photos, *options, "--method", "full", "--no-flip")
+    code, out, err = run("finetune", photos, *options, "--method", "full")
     assert (code, out) == (1, "")
     assert "is there already" in err.splitlines()[-1]
     code, _, err = run("finetune", tmp_path / "nothing", "-o", tmp_path / "x", "-m", model)

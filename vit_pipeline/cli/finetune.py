@@ -44,8 +44,8 @@ def finetune(
         Literal["float32", "bfloat16"],
         typer.Option(help="full: of the products; the weights are float32 all the same."),
     ] = "float32",
-    no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="full: never mirror: for letters, digits, signs.")
+    flip: Annotated[
+        bool, typer.Option("--flip", help="full: mirror half of the images: for photos, not for letters.")
     ] = False,
     validation: Annotated[
         float,
@@ -94,7 +94,7 @@ def finetune(
                 batch_size=batch_size,
                 accumulate=accumulate,
                 dtype=dtype,
-                flip=not no_flip,
+                flip=flip,
                 validation=validation,
                 seed=seed,
                 resume=resume,

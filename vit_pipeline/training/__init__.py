@@ -75,7 +75,7 @@ def finetune(
     batch_size: int = 16,
     accumulate: int = 1,
     dtype: str = "float32",
-    flip: bool = True,
+    flip: bool = False,
     validation: float = 0.2,
     seed: int = 0,
     resume: bool = False,
@@ -94,7 +94,7 @@ def finetune(
         method: ``"probe"``: only the head, by logistic regression on the features: exact, and quick.
             ``"full"``: all weights, from that head on (Kumar et al. 2022).
         epochs, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added up for a step;
-            ``flip`` mirrors half of the images, which is wrong for letters, digits and signs.
+            ``flip`` mirrors half of the images: good for photos, wrong for letters, digits and signs.
         learning_rate: of ``"full"``, for the head; layers below have less. None: 0.2 / the model's width, as
             for Adam the best one falls as the width grows (Yang et al. 2022).
         batch_size: images in one forward pass.

@@ -94,8 +94,8 @@ def train(
             eval_strategy="epoch" if measured else "no",
             save_strategy="epoch",
             save_total_limit=2,  # the best and the last
-            metric_for_best_model="score" if measured else None,
-            greater_is_better=True,
+            metric_for_best_model="loss" if measured else None,  # accuracy is coarse where images are few
+            greater_is_better=False,
             logging_strategy="epoch",
             disable_tqdm=True,
             ddp_find_unused_parameters=False,
@@ -178,9 +178,7 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
         if not math.isfinite(loss):
             rate = self.args.learning_rate
             raise ArgumentError(f"learning_rate is {rate:g}: the loss is not finite; use a smaller one")
-        # of equal accuracies the smaller loss: with few images many are equal
-        score = right - 1e-3 * min(loss, 100)
-        found: dict[str, float] = {"eval_loss": loss, "eval_accuracy": right, "eval_score": score}
+        found: dict[str, float] = {"eval_loss": loss, "eval_accuracy": right}
         [found] = broadcast_object_list([found])  # processes agree on which is the best
         self.log(dict(found))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
