@@ -1,0 +1,94 @@
+// Pillow's way to make an image smaller or larger, with its whole numbers, so that a dropped image becomes the
+// same pixels as in Python. Source: Pillow's src/libImaging/Resample.c, described there; this is not its code.
+"use strict";
+
+const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+
+/** Pillow's filters by its numbers: how far each reaches, and its weight at x ≥ 0. 0 is "nearest". */
+const FILTERS = {
+  1: { reach: 3, weight: (x) => sinc(x) * sinc(x / 3) }, // Lanczos
+  2: { reach: 1, weight: (x) => 1 - x }, // bilinear
+  3: { reach: 2, weight: (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2) }, // bicubic
+  4: { reach: 0.5, weight: () => 1 }, // box
+  5: { reach: 1, weight: (x) => sinc(x) * (0.54 + 0.46 * Math.cos(Math.PI * x)) }, // Hamming
+};
+const ONE = 2 ** 22; // weights are whole numbers of this
+
+/** For each of `to` pixels: the first of `from` pixels that it is made of, and their weights. */
+function resampling(from, to, filter) {
+  const { reach, weight } = FILTERS[filter], scale = from / to, wide = Math.max(scale, 1);
+  return Array.from({ length: to }, (_, pixel) => {
+    const centre = (pixel + 0.5) * scale;
+    const first = Math.max(Math.trunc(centre - reach * wide + 0.5), 0);
+    const last = Math.min(Math.trunc(centre + reach * wide + 0.5), from);
+    const weights = Array.from({ length: last - first }, (_, i) => {
+      const x = Math.abs((first + i - centre + 0.5) / wide);
+      return x < reach || (filter === 4 && x <= reach) ? weight(x) : 0;
+    });
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return { first, weights: weights.map((value) => Math.round((value / sum) * ONE)) };
+  });
+}
+
+/** Bytes (height, width, 3) → (height, to, 3). */
+function resizeRows(bytes, height, width, to, filter) {
+  if (width === to) return bytes;
+  const made = new Uint8ClampedArray(height * to * 3), plan = resampling(width, to, filter);
+  for (let y = 0; y < height; y++)
+    plan.forEach(({ first, weights }, x) => {
+      for (let colour = 0; colour < 3; colour++) {
+        let sum = ONE / 2, at = (y * width + first) * 3 + colour;
+        for (const weight of weights) (sum += bytes[at] * weight), (at += 3);
+        made[(y * to + x) * 3 + colour] = Math.floor(sum / ONE);
+      }
+    });
+  return made;
+}
+
+/** Rows become columns: (height, width, 3) → (width, height, 3). */
+function transpose(bytes, height, width) {
+  const turned = new Uint8ClampedArray(bytes.length);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      for (let c = 0; c < 3; c++) turned[(x * height + y) * 3 + c] = bytes[(y * width + x) * 3 + c];
+  return turned;
+}
+
+/** An image of RGB bytes → the model's size, as the checkpoint's processor says. */
+function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenCrop }) {
+  let [toHeight, toWidth] = size;
+  if (shortest) {
+    const long = Math.trunc((shortest * Math.max(height, width)) / Math.min(height, width));
+    [toHeight, toWidth] = width <= height ? [long, shortest] : [shortest, long];
+  }
+  let image = bytes;
+  if (filter === 0) image = nearest(bytes, height, width, toHeight, toWidth);
+  else {
+    image = resizeRows(image, height, width, toWidth, filter);
+    image = transpose(image, height, toWidth);
+    image = resizeRows(image, toWidth, height, toHeight, filter);
+    image = transpose(image, toWidth, toHeight);
+  }
+  if (!crop) return image;
+  const start = (length, part) => {
+    const half = (length - part) / 2; // torchvision rounds half a pixel to the even one, transformers down
+    return evenCrop && half % 1 && Math.floor(half) % 2 ? Math.ceil(half) : Math.floor(half);
+  };
+  const top = start(toHeight, crop[0]), left = start(toWidth, crop[1]), part = new Uint8ClampedArray(crop[0] * crop[1] * 3);
+  for (let y = 0; y < crop[0]; y++) {
+    const from = ((top + y) * toWidth + left) * 3;
+    part.set(image.subarray(from, from + crop[1] * 3), y * crop[1] * 3);
+  }
+  return part;
+}
+
+function nearest(bytes, height, width, toHeight, toWidth) {
+  const made = new Uint8ClampedArray(toHeight * toWidth * 3);
+  for (let y = 0; y < toHeight; y++)
+    for (let x = 0; x < toWidth; x++)
+      for (let c = 0; c < 3; c++) {
+        const fromY = Math.floor(((y + 0.5) * height) / toHeight), fromX = Math.floor(((x + 0.5) * width) / toWidth);
+        made[(y * toWidth + x) * 3 + c] = bytes[(fromY * width + fromX) * 3 + c];
+      }
+  return made;
+}
