@@ -5,9 +5,8 @@
 function makeEngine() {
   let model, weights;
   return {
-    load(given, tensors, bits) {
+    load(given, tensors, all) {
       model = given;
-      const all = halfToFloat(bits);
       let at = 0;
       weights = Object.fromEntries(tensors.map(([name, shape]) => {
         const size = shape.reduce((a, b) => a * b, 1);
@@ -16,7 +15,7 @@ function makeEngine() {
     },
     forward: (bytes, changes) => forward(model, weights, bytes, changes),
     resize: (bytes, height, width) => resizeImage(bytes, height, width, model.resize),
-    /** Weights by the end of their names: (layers' own, small), for the formulas. */
+    /** Some weights, for the formulas. */
     weights: (names) => Object.fromEntries(names.map((name) => [name, weights[name]?.slice()])),
   };
 }
