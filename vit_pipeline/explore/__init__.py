@@ -17,12 +17,13 @@ import html
 import json
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..files import checked_suffix, replacing
+from ..images import source_name
 from .record import record
 
 if TYPE_CHECKING:
@@ -31,7 +32,17 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 #: what a worker runs, then what shows it
 WORKER = ("model", "resize", "worker")
-SCRIPTS = ("data", "draw", "views-input", "views-layer", "views-head", "views-output", "change", "tour", "main")
+SCRIPTS = (
+    "data",
+    "draw",
+    "views-input",
+    "views-layer",
+    "views-head",
+    "views-output",
+    "change",
+    "tour",
+    "main",
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +78,9 @@ def explore(
 
     Raises ImageError; ArgumentError where ``live`` is asked for and cannot be.
     """
-    from ..images import source_name
-
-    data = record(pipe, pipe.preprocess(pipe.read(image)), source_name(image), live)
+    name = source_name(image)
+    shown = name if name.startswith(("data:", "<")) else PurePath(name).name  # folders are nobody's business
+    data = record(pipe, pipe.preprocess(pipe.read(image)), shown or name, live)
     return Exploration(data["source"], pipe.name, data["live"], _page(data, lang))
 
 

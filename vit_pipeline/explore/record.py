@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from ..checkpoints.config import pair
 from ..checkpoints.processors import TimmImageProcessor
 from ..errors import ArgumentError
 from ..explain import inside
@@ -45,7 +43,9 @@ def record(pipe: ViTPipeline, pixel_values: Tensor, source: str, live: bool | No
     e = explain(pipe, pixel_values, source)
     reason = _why_not_live(pipe, e)
     if live and reason:
-        raise ArgumentError(f"{pipe.name}: the page cannot compute this model: {REASONS[reason]}; leave live out")
+        raise ArgumentError(
+            f"{pipe.name}: the page cannot compute this model: {REASONS[reason]}; leave live out"
+        )
     is_live = not reason if live is None else live
     table = inside.to_numpy(_embeddings(pipe.model).position_embeddings)[0, 1:]  # (N - 1, D)
     weight = inside.to_numpy(_embeddings(pipe.model).patch_embeddings.projection.weight)  # (D, 3, P, P)
@@ -166,7 +166,9 @@ def _normalise(processor: Any) -> dict[str, list[float]]:
     """A byte times scale plus shift is what the model takes, one of each a colour."""
     factor = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
     normal = getattr(processor, "do_normalize", False)
-    mean, std = (np.broadcast_to(x, 3) for x in ((processor.image_mean, processor.image_std) if normal else (0, 1)))
+    mean, std = (
+        np.broadcast_to(x, 3) for x in ((processor.image_mean, processor.image_std) if normal else (0, 1))
+    )
     return {"scale": (factor / std).tolist(), "shift": (-mean / std).tolist()}
 
 

@@ -75,12 +75,12 @@ function predictionPanel() {
   const bars = h("div", { class: "bars" }), title = h("p", { class: "verdict", "aria-live": "polite" }), legend = h("p", { class: "legend" });
   const panel = h("section", { class: "panel prediction", "aria-labelledby": "prediction-title" }, h("h2", { id: "prediction-title" }, t("prediction")), title, bars, legend);
   panel.redraw = () => {
-    if (!CLASSES) return title.replaceChildren(...rich("no_classes"));
+    if (!CLASSES) return fill(title, ...rich("no_classes"));
     const now = app.now.scores(), before = app.base.scores(), best = ranking(now)[0], was = ranking(before)[0];
     const shown = CLASSES <= 10 ? ranking(before) : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
-    title.replaceChildren(...(best === was ? rich("verdict", { label: label(best), score: percent(now[best]) }) : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })));
-    bars.replaceChildren(...shown.map((c) => barRow(label(c), now[c], before[c])));
-    legend.replaceChildren(...(isChanged() ? [h("span", { class: "key-before" }), t("legend_before"), " ", h("span", { class: "key-now" }), t("legend_now")] : [t("legend_untouched", { count: CLASSES })]));
+    fill(title, ...(best === was ? rich("verdict", { label: label(best), score: percent(now[best]) }) : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })));
+    fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
+    fill(legend, ...(isChanged() ? [h("span", { class: "key-before" }), t("legend_before"), " ", h("span", { class: "key-now" }), t("legend_now")] : [t("legend_untouched", { count: CLASSES })]));
   };
   return panel;
 }
@@ -153,7 +153,7 @@ function changePanel() {
   const shuffle = h("button", { type: "button", onclick: () => change({ order: shuffled(PATCHES) }) }, t("shuffle"));
   const file = h("input", { type: "file", accept: "image/*", class: "hidden", id: "file", onchange: () => takeFile(file.files[0]) });
   const drop = model.resize
-    ? h("p", { class: "drop" }, file, h("label", { for: "file", class: "button" }, t("choose_image")), h("span", {}, t("drop_here")), h("small", {}, t("jpeg_note")))
+    ? h("p", { class: "drop" }, file, h("label", { for: "file", class: "button" }, t("choose_image")), h("span", {}, t("drop_here")))
     : para("no_resize", {}, { class: "note" });
   const check = (key, get, set) => {
     const input = h("input", { type: "checkbox", onchange: () => set(input.checked) });
@@ -180,9 +180,8 @@ function changePanel() {
   const painter = h("div", { class: "pick-on painter" }, canvas, area);
   const panel = h("section", { class: "panel change", "aria-labelledby": "change-title" },
     h("header", {}, h("h2", { id: "change-title" }, t("change")), undo),
-    h("div", { class: "change-body" },
-      h("div", {}, painter, tools, h("div", { class: "row" }, shuffle), drop),
-      h("div", {}, positions, h("p", { class: "label" }, t("switch_layers")), table, para("switch_note", {}, { class: "note" }), sliders)));
+    h("div", { class: "change-body" }, h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)), positions,
+      h("p", { class: "label" }, t("switch_layers")), table, para("switch_note", {}, { class: "note" }), sliders, model.resize ? para("jpeg_note", {}, { class: "note" }) : null));
   panel.redraw = () => {
     canvas.redraw(); area.redraw(); positions.redraw();
     [...switches, ...sliders].forEach((one) => one.redraw());

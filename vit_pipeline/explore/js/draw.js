@@ -13,9 +13,12 @@ function h(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== undefined && value !== null) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...present(children));
   return element;
 }
+/** Without what is not there: a part of a view may be null or false. */
+const present = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+const fill = (element, ...children) => element.replaceChildren(...present(children));
 
 /** A sentence in the page's language, {name} replaced. */
 function t(key, values = {}) {
@@ -26,12 +29,12 @@ function t(key, values = {}) {
 
 /** Text with **bold** and [q:coloured] parts → nodes. What is filled in stays text: it is replaced after the parts. */
 function rich(key, values = {}) {
-  const fill = (text) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
+  const filled = (text) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
   const template = words[key] ? words[key][LANGUAGES.indexOf(app.lang)] : key;
   return template.split(/(\*\*.+?\*\*|\[\w+:.+?\])/).map((part) => {
     const coloured = part.match(/^\[(\w+):(.+)\]$/);
-    if (part.startsWith("**")) return h("strong", {}, fill(part.slice(2, -2)));
-    return coloured ? h("span", { class: `c-${coloured[1]}` }, fill(coloured[2])) : fill(part);
+    if (part.startsWith("**")) return h("strong", {}, filled(part.slice(2, -2)));
+    return coloured ? h("span", { class: `c-${coloured[1]}` }, filled(coloured[2])) : filled(part);
   });
 }
 const para = (key, values, attributes = {}) => h("p", attributes, rich(key, values));

@@ -16,6 +16,9 @@ let view, parts = [], painting = false;
 function update(patch) {
   const mounts = "stage" in patch && patch.stage !== app.stage;
   Object.assign(app, patch);
+  const row = app.now.row(app.layer, app.head, app.token);
+  // Whoever looks, from wherever: begin with what it looks at most
+  if (row && !("key" in patch) && ["token", "layer", "head"].some((name) => name in patch)) app.key = ranking(row)[0];
   if (mounts) mountView();
   paint();
 }
@@ -38,7 +41,7 @@ function mountView() {
   const crumbs = trail.slice(0, depth).map(([stage, text], i) => (i + 1 < depth ? h("button", { type: "button", class: "crumb", onclick: () => update({ stage }) }, text) : h("span", {}, text)));
   const title = h("h2", { tabindex: -1, id: "stage-title" }, depth ? crumbs.flatMap((crumb, i) => (i ? [" › ", crumb] : [crumb])) : t(`stage_${app.stage}`));
   const detail = document.getElementById("detail");
-  detail.replaceChildren(h("header", {}, title), ...view.nodes);
+  fill(detail, h("header", {}, title), ...view.nodes);
   detail.dataset.stage = app.stage;
   detail.redrawTitle = () => depth && crumbs.forEach((crumb, i) => (crumb.textContent = [t("stage_layers"), t("layer_n", { layer: app.layer }), t("head_n", { head: app.head })][i]));
 }
@@ -132,7 +135,7 @@ function say(text) {
 function header() {
   const languages = choice(t("language"), [["en", "English"], ["zh", "中文"]], () => app.lang, setLanguage);
   const dark = h("button", { type: "button", class: "theme", "aria-label": t("theme"), title: t("theme"), onclick: turnTheme }, "◐");
-  const mode = choice(t("mode"), [[true, t("mode_tour")], [false, t("mode_free")]], () => Boolean(app.tour), (on) => (on ? startTour() : endTour()));
+  const mode = choice(t("mode"), [["tour", t("mode_tour")], ["free", t("mode_free")]], () => (app.tour ? "tour" : "free"), (mode) => (mode === "tour" ? startTour() : endTour()));
   const bar = h("header", { class: "top" }, h("div", { class: "titles" }, h("h1", {}, t("title")), h("p", {}, rich("subtitle", { source: app.source, model: model.name, parameters: count(model.parameters) }))), h("div", { class: "controls" }, mode, languages, dark));
   bar.redraw = () => [mode, languages].forEach((one) => one.redraw());
   return bar;
@@ -164,9 +167,11 @@ function smallPrint() {
 function mount() {
   document.documentElement.lang = app.lang === "zh" ? "zh-CN" : "en";
   const strip = overview(), top = header(), prediction = predictionPanel(), changes = changePanel(), tour = tourPanel();
-  document.getElementById("page").replaceChildren(
+  fill(document.getElementById("page"), 
     top, h("main", {}, strip, h("div", { class: "columns" }, h("div", { class: "left" }, tour, h("section", { id: "detail", class: "panel", "aria-labelledby": "stage-title" })), h("div", { class: "side" }, prediction, changes))), smallPrint());
   parts = [top, strip, prediction, changes, tour];
+  const side = document.querySelector(".side");
+  new ResizeObserver(() => (side.style.top = `${Math.min(12, innerHeight - side.offsetHeight - 12)}px`)).observe(side);
   mountView();
   paint();
 }

@@ -172,7 +172,7 @@ function tourPanel() {
     const heading = h("h2", { tabindex: -1 }, t(`tour_${key}_title`));
     const verdict = isAnswered && h("div", { class: "answer", tabindex: -1 }, h("p", {}, h("strong", {}, t(tour.answer === question.right ? "right" : "wrong")), " ", rich(`tour_${key}_answer${words[`tour_${key}_answer_${question.right}`] ? `_${question.right}` : ""}`, question.values)));
     const next = h("button", { type: "button", class: "primary", onclick: () => (last ? endTour() : arrive(tour.at + 1)) }, t(last ? "tour_end" : "tour_next"));
-    panel.replaceChildren(
+    fill(panel, 
       h("header", {}, h("span", { class: "dots", "aria-hidden": "true" }, all.map((_, i) => h("i", { class: i === tour.at ? "at" : i < tour.at ? "past" : "" }))), h("span", { class: "station" }, t("station", { at: tour.at + 1, of: all.length })), h("button", { type: "button", class: "close", onclick: endTour }, t("tour_leave"))),
       heading, question ? para(`tour_${key}_text`, question.values) : null,
       question ? h("p", { class: "question" }, rich(`tour_${key}_question`, question.values)) : h("p", { class: "question" }, t("computing")),

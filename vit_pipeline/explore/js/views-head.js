@@ -13,7 +13,7 @@ function viewHead() {
     draw() {
       [...controls.children].forEach((control) => control.redraw());
       pair.redraw(); full.redraw();
-      numbers.replaceChildren(...attentionSums());
+      fill(numbers, ...attentionSums());
     },
   };
 }
@@ -135,7 +135,7 @@ function attentionSums() {
     h("div", { class: "three" },
       card("sum_score", formula("s = [query:qᵢ] · [key:kⱼ] / √d"), strip(q, { name: "[query:qᵢ]", limit }), strip(k, { name: "[key:kⱼ]", limit }), strip(products, { name: t("products") }),
         formula("{dot} / √{d} = **{score}**", { dot: number(dot, 3), d, score: number(scores[j], 3) }), para("score_note", { d }, { class: "note" })),
-      card("sum_softmax", formula(heatOf === 1 ? "[attention:aᵢⱼ] = e^s / Σ e^s" : "[attention:aᵢⱼ] = e^(s/T) / Σ e^(s/T)"), scoreBars(scores, row, j),
+      card("sum_softmax", formula(heatOf === 1 ? "[attention:aᵢⱼ] = eˢ / Σ eˢ" : "[attention:aᵢⱼ] = exp(s/T) / Σ exp(s/T)"), scoreBars(scores, row, j),
         formula("{top} / {bottom} = **{share}**", { top: top.toPrecision(4), bottom: bottom.toPrecision(4), share: number(row[j]) }), para("softmax_note", { largest: number(largest, 3) }, { class: "note" })),
       card("sum_weighted", formula("[e:oᵢ] = Σⱼ [attention:aᵢⱼ] [value:vⱼ]"), strip(v, { name: "[value:vⱼ]", limit: reach(v) }), strip(v.map((value) => value * row[j]), { name: "[attention:aᵢⱼ] [value:vⱼ]", limit: reach(found) }), strip(found, { name: "[e:oᵢ]", limit: reach(found) }),
         para(muted ? "head_muted" : "weighted_note", { share: number(row[j]), tokens: TOKENS }, { class: "note" }))),

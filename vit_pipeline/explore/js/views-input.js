@@ -98,13 +98,12 @@ function viewPatches() {
       para("patches_intro", { height: model.patch[0], width: model.patch[1], count: PATCHES, rows: model.grid[0], cols: model.grid[1] }),
       canvas, cut,
       h("h3", {}, t("one_patch")),
-      h("div", { class: "side-by-side" }, h("figure", {}, chooser, h("figcaption", {}, t("choose_patch"))), h("figure", {}, zoom.canvas, zoom.said)),
-      numbers,
+      h("div", { class: "side-by-side three-cols" }, h("figure", {}, chooser, h("figcaption", {}, t("choose_patch"))), h("figure", {}, zoom.canvas, zoom.said), numbers),
     ],
     draw() {
       canvas.redraw(); cut.redraw(); chooser.redraw(); zoom.canvas.redraw();
       const values = patchNumbers(Math.max(app.token, 1) - 1), size = model.patch[0] * model.patch[1];
-      numbers.replaceChildren(
+      fill(numbers, 
         para("patch_numbers", { token: tokenName(Math.max(app.token, 1)), pixels: size, count: 3 * size }),
         ...(values ? ["red", "green", "blue"].map((name, i) => strip(slice(values, i, size), { name: t(name), limit: reach(values) })) : [])
       );
@@ -158,7 +157,7 @@ function viewEmbedding() {
         );
       } else parts.push(para("no_weights", {}, { class: "note" }));
       parts.push(strip(e, { mark: app.dim, tall: true, name: t("embedding_of", { token: tokenName(place + 1) }) }));
-      numbers.replaceChildren(...parts);
+      fill(numbers, ...parts);
     },
   };
 }
@@ -209,13 +208,13 @@ function viewPositions() {
       chooser.redraw(); atlas.redraw(); big.redraw();
       const e = slice(app.now.embedded, token() - 1, model.width), sum = slice(app.now.placed, token(), model.width);
       const p = sum.map((value, i) => value - e[i]), limit = reach([...e, ...p, ...sum]);
-      sums.replaceChildren(
+      fill(sums, 
         formula("[e:e] + [p:p] = [x:x⁰]"),
         strip(e, { name: t("embedding_e"), limit, tall: true }), strip(p, { name: t("position_p"), limit, tall: true }), strip(sum, { name: t("sum_x"), limit, tall: true }),
         para("lengths", { e: number(length(e), 2), p: number(length(p), 2), sum: number(length(sum), 2) }, { class: "note" })
       );
       const near = best[token() - 1] + 1, alike = slice(app.similarity, token() - 1, PATCHES)[near - 1];
-      said.replaceChildren(...rich("most_alike", { token: tokenName(token()), other: tokenName(near), cosine: number(alike, 3) }));
+      fill(said, ...rich("most_alike", { token: tokenName(token()), other: tokenName(near), cosine: number(alike, 3) }));
     },
   };
 }

@@ -32,7 +32,7 @@ function viewLayers() {
       chooser.redraw();
       cells.forEach((cell) => cell.redraw());
       if (!CLASSES) return;
-      says.replaceChildren(
+      fill(says, 
         h("span", { class: "head-name" }, t("lens_says")),
         ...numbered(model.layers).map(([l]) => {
           const scores = app.now.scores(l + 1), best = ranking(scores)[0];
@@ -115,7 +115,7 @@ function viewLayer() {
       layers.redraw(); chooser.redraw();
       canvases.forEach((canvas) => canvas.redraw());
       diagram.querySelectorAll(".block").forEach((b) => b.setAttribute("aria-pressed", b.dataset.block === app.block));
-      detail.replaceChildren(...blockDetail(app.block));
+      fill(detail, ...blockDetail(app.block));
     },
   };
 }

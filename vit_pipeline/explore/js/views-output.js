@@ -12,10 +12,10 @@ function viewOutput() {
     draw() {
       after.redraw(); chart.redraw();
       const scores = app.now.scores(app.after), order = ranking(scores).slice(0, 6);
-      bars.replaceChildren(
+      fill(bars, 
         h("p", { class: "lens-title" }, rich("lens_at", { after: afterName(app.after), label: label(order[0]), score: percent(scores[order[0]]) })),
         ...order.map((c) => barRow(label(c), scores[c], null, chosenClasses().indexOf(c))));
-      sums.replaceChildren(...softmaxSums());
+      fill(sums, ...softmaxSums());
     },
   };
 }
@@ -83,7 +83,7 @@ function softmaxSums() {
   const head = h("tr", {}, ["class", "logit", null, "exp", "probability"].map((key) => h("th", { scope: "col" }, key ? t(`column_${key}`) : "")));
   return [
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("logits_softmax") }, h("table", { class: "numbers wide" }, h("thead", {}, head), h("tbody", {}, rows))),
-    other ? para("other_scores", {}, { class: "note" }) : formula(temperature === 1 ? "p({label}) = e^z / Σ e^z = {top} / {bottom} = **{share}**" : "p({label}) = e^(z/T) / Σ e^(z/T) = {top} / {bottom} = **{share}**", { label: label(c), top: number(exps[c], 3), bottom: number(sum, 3), share: percent(scores[c], 2) }),
+    other ? para("other_scores", {}, { class: "note" }) : formula(temperature === 1 ? "p({label}) = eᶻ / Σ eᶻ = {top} / {bottom} = **{share}**" : "p({label}) = exp(z/T) / Σ exp(z/T) = {top} / {bottom} = **{share}**", { label: label(c), top: number(exps[c], 3), bottom: number(sum, 3), share: percent(scores[c], 2) }),
     para("softmax_output_note", { classes: CLASSES }, { class: "note" }),
   ];
 }
@@ -92,6 +92,6 @@ function softmaxSums() {
 function barRow(name, now, before, line = -1) {
   const changed = before !== null && Math.abs(now - before) >= 0.0005;
   return h("div", { class: "bar-row" }, h("span", { class: "bar-label", style: line < 0 ? "" : `color:var(--line-${line})`, title: name }, name),
-    h("span", { class: "bar-track" }, before === null ? null : h("span", { class: "bar-before", style: `--share:${before}` }), h("span", { class: "bar", style: `--share:${now}${line < 0 ? "" : `;background:var(--line-${line})`}` })),
+    h("span", { class: "bar-track" }, before === null || !isChanged() ? null : h("span", { class: "bar-before", style: `--share:${before}` }), h("span", { class: "bar", style: `--share:${now}${line < 0 ? "" : `;background:var(--line-${line})`}` })),
     h("span", { class: "bar-value" }, percent(now)), before === null ? null : h("span", { class: "bar-was" }, changed ? percent(before) : ""));
 }
