@@ -32,17 +32,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 #: what a worker runs, then what shows it
 WORKER = ("model", "resize", "worker")
-SCRIPTS = (
-    "data",
-    "draw",
-    "views-input",
-    "views-layer",
-    "views-head",
-    "views-output",
-    "change",
-    "tour",
-    "main",
-)
+VIEWS = ("views-input", "views-layer", "views-head", "views-output")
+SCRIPTS = ("data", "draw", *VIEWS, "change", "tour", "main")
 
 
 @dataclass(frozen=True)

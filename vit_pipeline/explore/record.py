@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import ViTImageProcessorPil
 
 from ..checkpoints.processors import TimmImageProcessor
 from ..errors import ArgumentError
@@ -43,9 +44,7 @@ def record(pipe: ViTPipeline, pixel_values: Tensor, source: str, live: bool | No
     e = explain(pipe, pixel_values, source)
     reason = _why_not_live(pipe, e)
     if live and reason:
-        raise ArgumentError(
-            f"{pipe.name}: the page cannot compute this model: {REASONS[reason]}; leave live out"
-        )
+        raise ArgumentError(f"{pipe.name}: a page cannot compute it: {REASONS[reason]}; leave live out")
     is_live = not reason if live is None else live
     table = inside.to_numpy(_embeddings(pipe.model).position_embeddings)[0, 1:]  # (N - 1, D)
     weight = inside.to_numpy(_embeddings(pipe.model).patch_embeddings.projection.weight)  # (D, 3, P, P)
@@ -57,7 +56,6 @@ def record(pipe: ViTPipeline, pixel_values: Tensor, source: str, live: bool | No
         "image": pack(np.asarray(e.image)),  # (H, W, 3)
         "positions": pack(_cosines(table).astype(np.float16)),  # (N - 1, N - 1)
         "filters": pack(_components(weight)),  # (F, P, P, 3)
-        "logits": _logits(pipe, e),
     }
     return data | (_weights(pipe, e) if is_live else _run(pipe, e))
 
@@ -96,26 +94,22 @@ def _model(pipe: ViTPipeline, e: Explanation) -> dict[str, Any]:
         "patch": e.patch,
         "imageWidth": e.image.width,
         "labels": pipe.labels,
-        "pixels": _normalise(pipe.processor),
+        "pixels": _pixels(pipe.processor, e),
         "resize": _resize(pipe.processor),
     }
 
 
 @torch.no_grad()
-def _logits(pipe: ViTPipeline, e: Explanation) -> dict[str, Any] | None:
-    """What Python says: with the weights as they are, and after rounding them to 16 bits."""
-    if not pipe.labels:
-        return None
-    exact = pipe.forward(e.pixel_values)
-    rounded = _rounded(pipe.model)(e.pixel_values).logits
-    off = float((exact - rounded).abs().max())
-    return {"values": inside.to_numpy(exact)[0].tolist(), "rounding": off if np.isfinite(off) else None}
-
-
 def _weights(pipe: ViTPipeline, e: Explanation) -> dict[str, Any]:
     tensors = {name: inside.to_numpy(value) for name, value in pipe.model.state_dict().items()}
     flat = np.concatenate([value.ravel() for value in tensors.values()]).astype(np.float16)
-    return {"tensors": [[name, value.shape] for name, value in tensors.items()], "weights": pack(flat)}
+    rounded = copy.deepcopy(pipe.model).half().float()
+    moved = (pipe.forward(e.pixel_values) - rounded(e.pixel_values.float()).logits).abs().max()
+    return {
+        "tensors": [[name, value.shape] for name, value in tensors.items()],
+        "weights": pack(flat),
+        "rounding": float(moved),  # what 16 bits cost, in logits, on this image
+    }
 
 
 @torch.no_grad()
@@ -146,7 +140,7 @@ def _run(pipe: ViTPipeline, e: Explanation) -> dict[str, Any]:
 
 def _why_not_live(pipe: ViTPipeline, e: Explanation) -> str | None:
     """The first of REASONS that holds; None: the page can compute this model."""
-    config, pixels = pipe.model.config, _normalise(pipe.processor)
+    config = pipe.model.config
     if sum(p.numel() for p in pipe.model.parameters()) > MAX_PARAMETERS:
         return "size"
     if not pipe.labels:
@@ -155,45 +149,41 @@ def _why_not_live(pipe: ViTPipeline, e: Explanation) -> str | None:
         return "activation"
     if len(pipe.labels) == 1 or config.problem_type in ("regression", "multi_label_classification"):
         return "scores"
-    scale, shift = (np.array(pixels[key])[:, None, None] for key in ("scale", "shift"))
-    again = np.asarray(e.image).transpose(2, 0, 1) * scale + shift  # (3, H, W)
-    if not np.allclose(again, inside.to_numpy(e.pixel_values)[0], atol=1e-4):
+    if _pixels(pipe.processor, e) is None:
         return "pixels"
     return None if all(bool(p.half().isfinite().all()) for p in pipe.model.parameters()) else "half"
 
 
-def _normalise(processor: Any) -> dict[str, list[float]]:
-    """A byte times scale plus shift is what the model takes, one of each a colour."""
+def _pixels(processor: Any, e: Explanation) -> dict[str, list[float]] | None:
+    """A byte times scale plus shift is what the model takes, one of each a colour; None: it is not."""
     factor = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
     normal = getattr(processor, "do_normalize", False)
-    mean, std = (
-        np.broadcast_to(x, 3) for x in ((processor.image_mean, processor.image_std) if normal else (0, 1))
-    )
-    return {"scale": (factor / std).tolist(), "shift": (-mean / std).tolist()}
+    settings = (processor.image_mean, processor.image_std) if normal else (0.0, 1.0)
+    mean, std = (np.broadcast_to(setting, 3) for setting in settings)
+    scale, shift = factor / std, -mean / std
+    again = np.asarray(e.image) * scale + shift  # (H, W, 3)
+    if not np.allclose(again.transpose(2, 0, 1), inside.to_numpy(e.pixel_values)[0], atol=1e-4):
+        return None
+    return {"scale": scale.tolist(), "shift": shift.tolist()}
 
 
 def _resize(processor: Any) -> dict[str, Any] | None:
     """How an image becomes the model's size; None where the page cannot do the same."""
-    size, crop = processor.size, getattr(processor, "crop_size", None)
-    crops = bool(getattr(processor, "do_center_crop", False))
-    whole = bool(size.height and size.width) or bool(size.shortest_edge and not size.longest_edge)
-    if not (getattr(processor, "do_resize", True) and whole):
+    size: Any = processor.size
+    crop: Any = processor.crop_size if getattr(processor, "do_center_crop", False) else None
+    resized = bool(size.height and size.width) or bool(size.shortest_edge and not size.longest_edge)
+    known = type(processor) in (ViTImageProcessorPil, TimmImageProcessor)
+    if not (known and processor.do_resize and resized):
         return None
-    short = size.shortest_edge or min(size.height, size.width)
-    if crops and short < max(crop.height, crop.width):
-        return None
+    if crop and (size.shortest_edge or min(size.height, size.width)) < max(crop.height, crop.width):
+        return None  # padded
     return {
         "shortest": size.shortest_edge,
         "size": [size.height, size.width],
         "filter": int(processor.resample),
-        "crop": [crop.height, crop.width] if crops else None,
+        "crop": [crop.height, crop.width] if crop else None,
         "evenCrop": isinstance(processor, TimmImageProcessor),
     }
-
-
-@torch.no_grad()
-def _rounded(model: nn.Module) -> Any:
-    return copy.deepcopy(model).half().float()
 
 
 def _embeddings(model: Any) -> Any:

@@ -156,9 +156,8 @@ function setLanguage(lang) {
 
 /** How far the numbers may be trusted, in small print. */
 function smallPrint() {
-  const off = given.logits?.rounding;
   const lines = given.live
-    ? [para("print_live", { off: off === null ? "?" : off.toPrecision(2) })]
+    ? [para("print_live", { off: given.rounding.toPrecision(2) })]
     : [para("print_recorded", { doubt: app.now.largestDoubt.toFixed(4) })];
   return h("footer", {}, lines, para("print_seen", { height: app.picture.height, width: app.picture.width }), para("print_made"));
 }
