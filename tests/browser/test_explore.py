@@ -167,18 +167,18 @@ def test_live_logits_on_cifar(demo: ViTPipeline, rounded: Any, read: Callable[..
 def test_resizing_is_pillows(filter: int, demo: ViTPipeline, shared_reader: Reader) -> None:
     """To the pixel, up and down, with a shortest edge and a crop as well."""
     image = demo.read(PHOTOS / "coffee.png").resize((151, 100))
-    settings = [
+    settings: list[dict[str, Any]] = [
         {"shortest": None, "size": [32, 32], "crop": None},
         {"shortest": None, "size": [213, 97], "crop": None},
         {"shortest": 61, "size": [None, None], "crop": [53, 40]},
     ]
     script = """([bytes, settings]) => [...resizeImage(new Uint8Array(bytes), 100, 151, settings)]"""
     for one in settings:
-        processor = ViTImageProcessorPil(
-            size={"shortest_edge": one["shortest"]} if one["shortest"] else dict(zip(("height", "width"), one["size"], strict=True)),  # type: ignore[arg-type]
-            resample=filter, do_center_crop=bool(one["crop"]), do_rescale=False, do_normalize=False,
-            crop_size=dict(zip(("height", "width"), one["crop"], strict=True)) if one["crop"] else None,  # type: ignore[arg-type]
-        )  # fmt: skip
+        height, width = one["size"]
+        size = {"shortest_edge": one["shortest"]} if one["shortest"] else {"height": height, "width": width}
+        crop = dict(zip(("height", "width"), one["crop"] or (1, 1), strict=True))
+        plain = {"resample": filter, "do_rescale": False, "do_normalize": False}
+        processor = ViTImageProcessorPil(size=size, crop_size=crop, do_center_crop=bool(one["crop"]), **plain)
         expected = processor(images=[image], return_tensors="np").pixel_values[0].transpose(1, 2, 0)
         pixels = np.asarray(image).ravel().tolist()
         found = shared_reader.do(script, [pixels, {**one, "filter": filter, "evenCrop": False}])
@@ -223,23 +223,36 @@ def test_another_image(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -
     assert np.array_equal(reader.do("[...explorer.bytes]"), np.asarray(seen(demo, CAT)).ravel())
 
 
+#: points at cells of the matrix, one after another, and reads what is then shown
+POINT = """async cells => {
+  const detail = document.getElementById('detail'), square = detail.querySelector('canvas.square');
+  const shown = [];
+  for (const [layer, head, i, j, tokens] of cells) {
+    const slider = detail.querySelector('.controls input');
+    slider.value = layer;
+    slider.dispatchEvent(new Event('input'));
+    detail.querySelector(`.controls [data-value="${head}"]`).click();
+    const {left, top, width, height} = square.getBoundingClientRect();
+    const at = {clientX: left + (j + 0.5) / tokens * width, clientY: top + (i + 0.5) / tokens * height};
+    square.dispatchEvent(new PointerEvent('pointermove', {pointerType: 'mouse', ...at}));
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const {layer: l, head: h, query, key} = document.getElementById('share').dataset;
+    shown.push([+l, +h, +query, +key, document.getElementById('share').textContent]);
+  }
+  return shown;
+}"""
+
+
 def check_numbers(reader: Reader, attentions: np.ndarray, allowed: Callable[..., float]) -> None:
     """Point at 50 cells of the matrix: the number shown is the attention, to its digits."""
     reader.go("head")
     random = np.random.default_rng(0)
-    layers, heads, tokens, _ = attentions.shape
-    for _ in range(50):
-        layer, head = (int(random.integers(n)) for n in (layers, heads))
-        i, j = (int(random.integers(tokens)) for _ in "ij")
-        reader.page.locator("#detail .controls input[type=range]").fill(str(layer))
-        reader.page.locator(f"#detail .controls [data-value='{head}']").click()
-        square = reader.page.locator("canvas.square")
-        box = square.bounding_box()
-        x, y = ((n + 0.5) / tokens * box[side] for n, side in ((j, "width"), (i, "height")))
-        square.hover(position={"x": x, "y": y})
-        at = f"[data-layer='{layer}'][data-head='{head}'][data-query='{i}'][data-key='{j}']"
-        shown = float(reader.page.locator(f"#share{at}").inner_text())
-        assert abs(shown - attentions[layer, head, i, j]) <= 0.00005 + allowed(layer, head, i)
+    sizes = attentions.shape
+    cells = [[int(random.integers(size)) for size in sizes] for _ in range(50)]
+    shown = reader.do(POINT, [[*cell, sizes[-1]] for cell in cells])
+    assert [row[:4] for row in shown] == cells
+    for layer, head, i, j, text in shown:
+        assert abs(float(text) - attentions[layer, head, i, j]) <= 0.00005 + allowed(layer, head, i)
 
 
 def test_numbers_on_pointing(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
@@ -296,9 +309,7 @@ def at_patch(reader: Reader, place: int) -> tuple[float, float]:
     return box["x"] + (place % 8 + 0.5) * box["width"] / 8, box["y"] + (place // 8 + 0.5) * box["height"] / 8
 
 
-def test_each_switch_is_the_same_edit_in_torch(
-    demo: ViTPipeline, rounded: Any, shared_reader: Reader
-) -> None:
+def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
     reader, page = shared_reader, shared_reader.page
     pixel_values = demo.preprocess(demo.read(CAT))
     swapped = list(range(64))
@@ -394,17 +405,18 @@ def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reade
     assert page.locator(".prediction .bar-before").count() == 0  # nothing stays changed
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_every_view_in_both_languages(demo: ViTPipeline, read: Callable[..., Reader], width: int) -> None:
-    """Nothing is wider than the screen, and every part of a layer can be opened."""
-    reader = read(CAT, demo, viewport={"width": width, "height": 900}, locale="zh-CN", color_scheme="dark")
-    assert reader.page.get_attribute("html", "lang") == "zh-CN"
-    for language in ("zh", "en"):
-        reader.page.locator(f".top [data-value={language}]").click()
-        for stage in (*STAGES, "layer", "head"):
-            reader.go(stage)
-            for block in reader.page.locator(".diagram .block").all():
-                block.click()
+@pytest.mark.parametrize(("width", "locale"), [(390, "zh-CN"), (1920, "en-US")])
+def test_every_view(demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str) -> None:
+    """Nothing is wider than the screen, in both languages; every part of a layer can be opened."""
+    size = {"width": width, "height": 900}
+    reader = read(CAT, demo, viewport=size, locale=locale, color_scheme="dark")
+    assert reader.page.get_attribute("html", "lang") == {"zh-CN": "zh-CN", "en-US": "en"}[locale]
+    for stage in (*STAGES, "layer", "head"):
+        reader.go(stage)
+        reader.do("document.querySelectorAll('.diagram .block').forEach(block => block.click())")
+        for language in ("zh", "en"):
+            reader.page.locator(f".top [data-value={language}]").click()
+            reader.settle()
             assert not reader.do("document.documentElement.scrollWidth > innerWidth"), (language, stage)
 
 
@@ -433,21 +445,16 @@ def test_hostile_names_are_text(read: Callable[..., Reader], tmp_path: Path, liv
 
 
 def test_models_of_other_kinds(read: Callable[..., Reader]) -> None:
-    """No classifier, one class, another activation, oblong patches, no bias, many classes: each view opens."""
-    sizes: dict[str, Any] = {
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-    }
-    many = {"id2label": {i: f"class {i}" for i in range(40)}}
+    """No classifier, one class, another activation; oblong patches, no bias, many classes: views open."""
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"hidden_size": 24, "intermediate_size": 48, "image_size": 16}
+    oblong: dict[str, Any] = {"image_size": [16, 24], "patch_size": [4, 8], "qkv_bias": False}
+    oblong |= {"id2label": {i: f"class {i}" for i in range(40)}}
     models = [
-        ViTModel(ViTConfig(**sizes, image_size=16, patch_size=4), add_pooling_layer=False),
-        ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=4, id2label={0: "one"})),
-        ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8, hidden_act="relu")),
-        ViTForImageClassification(
-            ViTConfig(**sizes, image_size=[16, 24], patch_size=[4, 8], qkv_bias=False, **many)
-        ),
+        ViTModel(ViTConfig(**sizes, patch_size=4), add_pooling_layer=False),
+        ViTForImageClassification(ViTConfig(**sizes, patch_size=4, id2label={0: "one"})),
+        ViTForImageClassification(ViTConfig(**sizes, patch_size=8, hidden_act="relu")),
+        ViTForImageClassification(ViTConfig(**sizes | oblong)),
     ]
     for model, live in zip(models, (False, False, False, True), strict=True):
         size = model.config.image_size

@@ -74,15 +74,14 @@ async function takeFile(file) {
 function predictionPanel() {
   const bars = h("div", { class: "bars" }), title = h("p", { class: "verdict", "aria-live": "polite" }), legend = h("p", { class: "legend" });
   const panel = h("section", { class: "panel prediction", "aria-labelledby": "prediction-title" }, h("h2", { id: "prediction-title" }, t("prediction")), title, bars, legend);
-  panel.redraw = () => {
+  return remembering(panel, () => [app.now, app.base, app.changes], () => {
     if (!CLASSES) return fill(title, ...rich("no_classes"));
     const now = app.now.scores(), before = app.base.scores(), best = ranking(now)[0], was = ranking(before)[0];
     const shown = CLASSES <= 10 ? ranking(before) : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
     fill(title, ...(best === was ? rich("verdict", { label: label(best), score: percent(now[best]) }) : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })));
     fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
-    fill(legend, ...(isChanged() ? [h("span", { class: "key-before" }), t("legend_before"), " ", h("span", { class: "key-now" }), t("legend_now")] : [t("legend_untouched", { count: CLASSES })]));
-  };
-  return panel;
+    fill(legend, ...(isChanged() ? [h("span", { class: "key-before" }), t("legend_before"), " ", h("span", { class: "key-now" }), t("legend_now")] : [t(given.live ? "legend_untouched" : "legend_recorded", { count: CLASSES })]));
+  });
 }
 
 /** All switches. */
@@ -182,12 +181,11 @@ function changePanel() {
     h("header", {}, h("h2", { id: "change-title" }, t("change")), undo),
     h("div", { class: "change-body" }, h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)), positions,
       h("p", { class: "label" }, t("switch_layers")), table, para("switch_note", {}, { class: "note" }), sliders, model.resize ? para("jpeg_note", {}, { class: "note" }) : null));
-  panel.redraw = () => {
+  return remembering(panel, () => [app.changes, app.picture], () => {
     canvas.redraw(); area.redraw(); positions.redraw();
     [...switches, ...sliders].forEach((one) => one.redraw());
     undo.disabled = !isChanged();
-  };
-  return panel;
+  });
 }
 
 /** The numbers below `many` in an order of chance. */

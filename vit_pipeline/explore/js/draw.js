@@ -66,11 +66,14 @@ function heat(share) {
   const at = Math.min(Math.max(share, 0), 1) * (INFERNO.length - 1), low = Math.min(Math.floor(at), INFERNO.length - 2);
   return INFERNO[low].map((from, i) => Math.round(from + (at - low) * (INFERNO[low + 1][i] - from)));
 }
-/** −1 to 1 → blue, nothing, red. */
+/** −1 to 1 → blue, nothing, red: in 513 steps, made once for each theme. */
 function twoSided(value) {
-  const zero = colour("zero").match(/\d+/g).map(Number), end = value < 0 ? [42, 111, 196] : [206, 74, 58];
-  const share = Math.min(Math.abs(value), 1) ** 0.7;
-  return zero.map((from, i) => Math.round(from + share * (end[i] - from)));
+  if (!colours.has("steps")) {
+    const zero = colour("zero").match(/\d+/g).map(Number), ends = [[42, 111, 196], [206, 74, 58]];
+    const step = (at) => zero.map((from, i) => Math.round(from + Math.abs(at / 256) ** 0.7 * (ends[at < 0 ? 0 : 1][i] - from)));
+    colours.set("steps", Array.from({ length: 513 }, (_, i) => step(i - 256)));
+  }
+  return colours.get("steps")[256 + Math.round(256 * Math.min(Math.max(value, -1), 1))];
 }
 const rgb = ([r, g, b], alpha = 1) => `rgba(${r},${g},${b},${alpha})`;
 
@@ -144,10 +147,26 @@ function strip(values, { mark, name = "", tall = false, limit, groups = 1 } = {}
   return h("div", { class: "strip-line" }, h("span", { class: "strip-name" }, rich(name)), canvas, said);
 }
 
-/** A matrix (rows, cols) of numbers above and below 0. */
+/** A matrix (rows, cols) of numbers above and below 0; made once for each array and theme. */
 function matrixImage(values, cols) {
-  const largest = reach(values) * 0.6;
-  return pixelImage(values.length / cols, cols, (i) => twoSided(values[i] / largest));
+  const made = matrices.get(values);
+  if (made?.theme === app.theme) return made.image;
+  const largest = reach(values) * 0.6, image = pixelImage(values.length / cols, cols, (i) => twoSided(values[i] / largest));
+  matrices.set(values, { theme: app.theme, image });
+  return image;
+}
+const matrices = new WeakMap();
+
+/** A part of the page that is drawn again only when something of what it shows has changed. */
+function remembering(part, shown, draw) {
+  let before = [];
+  part.redraw = () => {
+    const now = [...shown(), app.theme];
+    if (now.length === before.length && now.every((one, i) => one === before[i])) return;
+    before = now;
+    draw();
+  };
+  return part;
 }
 
 function line(context, x0, y0, x1, y1) {

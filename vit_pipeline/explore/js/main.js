@@ -4,7 +4,7 @@
 /** What the reader looks at. Views read it; update() changes it. */
 const app = {
   lang: "en", stage: "patches", cut: 0.3, token: 0, key: 1, layer: 0, head: 0, dim: 0, block: "heads", after: model.layers, cls: 0, paintAt: 1,
-  source: given.source, changes: untouched(), tour: null,
+  source: given.source, changes: untouched(), tour: null, theme: 0,
 };
 
 const STAGES = { patches: viewPatches, embedding: viewEmbedding, positions: viewPositions, layers: viewLayers, layer: viewLayer, head: viewHead, output: viewOutput };
@@ -54,7 +54,7 @@ function overview() {
     canvases.push(canvas);
     return h("button", { type: "button", class: `node ${look}`, "data-stage": stage, "data-node": key, onclick: () => update({ stage }) }, h("b", {}, t(`node_${key}`)), canvas, h("small", {}, shape));
   };
-  const tokens = (array, first) => (context, width, height) => drawPixels(context, matrixImage(array().subarray(first * model.width), model.width), 0, 0, width, height);
+  const tokens = (array) => (context, width, height) => drawPixels(context, matrixImage(array(), model.width), 0, 0, width, height);
   const flow = (text) => h("span", { class: "flow", "aria-hidden": "true" }, h("i", {}), h("small", {}, text));
   const square = (context, width, height) => {
     const wide = Math.min(width, height * ratio), tall = wide / ratio;
@@ -68,9 +68,9 @@ function overview() {
     flow(t("flow_cut")),
     node("patches", "patches", `${PATCHES} × ${3 * model.patch[0] * model.patch[1]}`, (context, width, height) => drawCut(context, width, height, 0.5, false), "pic"),
     flow("× W + b"),
-    node("embedding", "embedding", `${PATCHES} × ${model.width}`, (c, w, hh) => tokens(() => app.now.embedded, 0)(c, w, hh), "mat"),
+    node("embedding", "embedding", `${PATCHES} × ${model.width}`, tokens(() => app.now.embedded), "mat"),
     flow(t("flow_position")),
-    node("positions", "positions", `${TOKENS} × ${model.width}`, (c, w, hh) => tokens(() => app.now.placed, 0)(c, w, hh), "mat"),
+    node("positions", "positions", `${TOKENS} × ${model.width}`, tokens(() => app.now.placed), "mat"),
     flow(""),
     node("layers", "layers", t("layers_shape", { layers: model.layers, heads: model.heads }), (context, width, height) => {
       const w = width / model.layers, hh = height / model.heads, gap = Math.min(2.5, w * 0.12);
@@ -93,13 +93,13 @@ function overview() {
     CLASSES ? node("output", "classes", `${CLASSES}`, (context, width, height) => drawOutputs(context, width, height, app.now.scores(), false), "out") : null,
   ];
   const strip = h("nav", { class: "overview", "aria-label": t("overview") }, nodes);
-  strip.redraw = () => {
+  const shown = () => [app.now, app.picture, app.token, app.stage, app.layer, app.head];
+  return remembering(strip, shown, () => {
     canvases.forEach((canvas) => canvas.redraw());
     const at = INSIDE[app.stage] ?? app.stage;
     strip.querySelectorAll(".node").forEach((one) => (one.dataset.stage === at ? one.setAttribute("aria-current", "step") : one.removeAttribute("aria-current")));
     document.getElementById("detail").redrawTitle?.();
-  };
-  return strip;
+  });
 }
 
 /** Logits or probabilities of a few classes, the likeliest first. */
@@ -144,7 +144,13 @@ function header() {
 function turnTheme() {
   const root = document.documentElement, isDark = getComputedStyle(root).colorScheme === "dark" || (!root.style.colorScheme && matchMedia("(prefers-color-scheme: dark)").matches);
   root.style.colorScheme = isDark ? "light" : "dark";
+  forgetColours();
+}
+
+/** The theme has changed. */
+function forgetColours() {
   colours.clear();
+  app.theme++;
   paint();
 }
 
@@ -200,7 +206,7 @@ async function start() {
   app.key = ranking(app.now.row(app.layer, app.head, 0))[0];
   mount();
   acceptDrops();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (colours.clear(), paint()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", forgetColours);
   document.body.classList.remove("starting");
   window.explorer = app; // for the console, and for tests
 }

@@ -129,7 +129,7 @@ function attentionSums() {
   const scores = attentionScores(step.q, step.k, i, head, d, width), heatOf = app.changes.temperature;
   const largest = scores.reduce((a, b) => Math.max(a, b)), top = Math.exp((scores[j] - largest) / heatOf), bottom = scores.reduce((sum, s) => sum + Math.exp((s - largest) / heatOf), 0);
   const muted = app.changes.muted.includes(`${l},${head}`), limit = reach([...q, ...k]);
-  const card = (key, ...inside) => h("section", { class: "sum" }, h("h4", {}, rich(key)), inside);
+  const card = (key, ...inside) => h("section", { class: "sum" }, h("h3", {}, rich(key)), inside);
   return [
     share,
     h("div", { class: "three" },

@@ -80,7 +80,7 @@ function softmaxSums() {
       h("th", { scope: "row" }, h("button", { type: "button", onclick: () => update({ cls: k }) }, label(k))),
       h("td", {}, number(logits[k], 3)), h("td", { class: "bar-cell" }, h("span", { class: `bar ${logits[k] < 0 ? "negative" : ""}`, style: `--share:${Math.abs(logits[k]) / largest}` })),
       h("td", {}, other ? "" : exps[k] < 1000 ? number(exps[k], 3) : exps[k].toExponential(2)), h("td", {}, percent(scores[k], 2))));
-  const head = h("tr", {}, ["class", "logit", null, "exp", "probability"].map((key) => h("th", { scope: "col" }, key ? t(`column_${key}`) : "")));
+  const head = h("tr", {}, ["class", "logit", null, "exp", "probability"].map((key) => (key ? h("th", { scope: "col" }, t(`column_${key}`)) : h("td", {}))));
   return [
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("logits_softmax") }, h("table", { class: "numbers wide" }, h("thead", {}, head), h("tbody", {}, rows))),
     other ? para("other_scores", {}, { class: "note" }) : formula(temperature === 1 ? "p({label}) = eᶻ / Σ eᶻ = {top} / {bottom} = **{share}**" : "p({label}) = exp(z/T) / Σ exp(z/T) = {top} / {bottom} = **{share}**", { label: label(c), top: number(exps[c], 3), bottom: number(sum, 3), share: percent(scores[c], 2) }),
