@@ -52,7 +52,7 @@ def explore(
     found = list(islice(find_images(sources), 2))
     if len(found) != 1:
         many = "several images are named" if found else "no image is there"
-        raise ArgumentError(f"{many}; explore takes one: a page shows one image")
+        raise ArgumentError(f"{many}; explore takes one image")
     _, source = found[0]
     if isinstance(source, VitPipelineError):
         raise source

@@ -16,7 +16,7 @@ const STATIONS = [
   },
   {
     key: "embedding", at: () => ({ stage: "embedding", token: middlePatch() }),
-    ask: () => ({ values: { from: 3 * model.patch[0] * model.patch[1], to: model.width }, options: ["tour_embedding_a", "tour_embedding_b"], right: 1 }),
+    ask: () => ({ values: { from: 3 * model.patch[0] * model.patch[1], to: model.width }, options: ["tour_embedding_a", "tour_embedding_b"], right: 0 }),
   },
   {
     key: "positions", at: () => ({ stage: "positions", token: tellingPlace() }),
@@ -32,7 +32,7 @@ const STATIONS = [
       const zero = { ...untouched(), zeroPositions: true }, both = { ...zero, order: shuffled(PATCHES) };
       const [a, b] = [await app.engine("forward", app.bytes, zero), await app.engine("forward", app.bytes, both)].map((trace) => trace.lens[model.layers]);
       const off = a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
-      return { values: { off: off.toExponential(0), label: label(ranking(b)[0]) }, options: ["tour_shuffle_a", "tour_shuffle_b", "tour_shuffle_c"], right: 1, changes: both };
+      return { values: { off: off ? off.toExponential(0) : "0", label: label(ranking(b)[0]) }, options: ["tour_shuffle_a", "tour_shuffle_b", "tour_shuffle_c"], right: 0, changes: both };
     },
   },
   {
@@ -44,8 +44,8 @@ const STATIONS = [
     show: () => ({ key: favourite(model.layers - 1, sharpestHead()) }),
     ask() {
       const layer = model.layers - 1, head = sharpestHead(), row = app.now.row(layer, head, 0), most = row[favourite(layer, head)], even = 1 / TOKENS;
-      const options = [even, most, Math.min(0.97, most < 0.3 ? most * 3 + 0.1 : 0.97)];
-      return { values: { layer, head, even: percent(even), most: percent(most), times: (most / even).toFixed(0), place: tokenName(favourite(layer, head)) }, options: options.map((share) => `≈ ${percent(share)}`), right: 1 };
+      const options = [even, (even + most) / 2, most];
+      return { values: { layer, head, even: percent(even), most: percent(most), times: (most / even).toFixed(0), place: tokenName(favourite(layer, head)) }, options: options.map((share) => `≈ ${percent(share)}`), right: 2 };
     },
   },
   {
@@ -78,8 +78,8 @@ const STATIONS = [
     key: "softmax", softmax: true, at: () => ({ stage: "output", after: model.layers }),
     ask() {
       const logits = app.now.logits(), [a, b] = ranking(logits), gap = logits[a] - logits[b];
-      const options = [gap, Math.exp(gap), Math.exp(gap) ** 2 + 5].map((times) => `${times.toFixed(1)} ×`);
-      return { values: { a: label(a), b: label(b), za: number(logits[a], 2), zb: number(logits[b], 2), gap: number(gap, 2), times: Math.exp(gap).toFixed(1) }, options, right: 1 };
+      const options = [gap / 2, gap, Math.exp(gap)].map((times) => `${times.toFixed(1)} ×`);
+      return { values: { a: label(a), b: label(b), za: number(logits[a], 2), zb: number(logits[b], 2), gap: number(gap, 2), times: Math.exp(gap).toFixed(1) }, options, right: 2 };
     },
   },
   {
@@ -107,7 +107,11 @@ const sharpestHead = () => {
   return most.indexOf(Math.max(...most));
 };
 const middlePatch = () => 1 + Math.floor(model.grid[0] / 2) * model.grid[1] + Math.floor(model.grid[1] / 2);
-const middleLayer = () => Math.max(1, Math.floor(model.layers / 2));
+/** The last layer after which the model would have said something else than in the end; or one halfway. */
+const middleLayer = () => {
+  const said = (after) => ranking(app.now.scores(after))[0], others = numbered(model.layers).filter(([after]) => after && said(after) !== said(model.layers));
+  return others.length ? others.at(-1)[0] : Math.max(1, Math.floor(model.layers / 2));
+};
 /** A patch near the left edge, whose mirror image is not its neighbour. */
 const tellingPlace = () => 1 + Math.floor(model.grid[0] / 2) * model.grid[1] + Math.min(1, model.grid[1] - 1);
 /** The patch that CLS attends to most in the last layer, heads averaged. */
