@@ -408,7 +408,7 @@ def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reade
 @pytest.mark.parametrize(("width", "locale"), [(390, "zh-CN"), (1920, "en-US")])
 def test_every_view(demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str) -> None:
     """Nothing is wider than the screen, in both languages; every part of a layer can be opened."""
-    size = {"width": width, "height": 900}
+    size = {"width": width, "height": 700}
     reader = read(CAT, demo, viewport=size, locale=locale, color_scheme="dark")
     assert reader.page.get_attribute("html", "lang") == {"zh-CN": "zh-CN", "en-US": "en"}[locale]
     for stage in (*STAGES, "layer", "head"):

@@ -18,7 +18,13 @@ function h(tag, attributes = {}, ...children) {
 }
 /** Without what is not there: a part of a view may be null or false. */
 const present = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false);
-const fill = (element, ...children) => element.replaceChildren(...present(children));
+/** Other children; what had the keyboard's focus among the old ones has it among the new. */
+function fill(element, ...children) {
+  const focusable = () => [...element.querySelectorAll("button, input, [tabindex]")];
+  const focused = element.contains(document.activeElement) ? focusable().indexOf(document.activeElement) : -1;
+  element.replaceChildren(...present(children));
+  if (focused >= 0) focusable()[focused]?.focus({ preventScroll: true });
+}
 
 /** A sentence in the page's language, {name} replaced. */
 function t(key, values = {}) {
@@ -41,6 +47,8 @@ const para = (key, values, attributes = {}) => h("p", attributes, rich(key, valu
 
 const signed = (text) => text.replace("-", "−");
 const number = (value, digits = 4) => signed(value.toFixed(digits));
+/** In a formula, behind a sign. */
+const inFormula = (value, digits = 4) => (value < 0 ? `(${number(value, digits)})` : number(value, digits));
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 const count = (value) => value.toLocaleString("en");
 const label = (index) => model.labels[index].split(", ")[0];

@@ -153,7 +153,7 @@ function viewEmbedding() {
             tile(signedImage(w), t("filter_w", { dim: app.dim }), h("span", { class: "c-w" }, `W${sub(app.dim)}`)), h("b", {}, "+"),
             h("span", { class: "value" }, number(bias), h("small", {}, `b${sub(app.dim)}`)), h("b", {}, "="),
             h("span", { class: "value c-e" }, number(e[app.dim]), h("small", {}, `e${sub(app.dim)}`))),
-          para("embedding_sum", { count: x.length, product: number(product), bias: number(bias), result: number(e[app.dim]) })
+          para("embedding_sum", { count: x.length, product: number(product), bias: inFormula(bias), result: number(e[app.dim]) })
         );
       } else parts.push(para("no_weights", {}, { class: "note" }));
       parts.push(strip(e, { mark: app.dim, tall: true, name: t("embedding_of", { token: tokenName(place + 1) }) }));

@@ -85,6 +85,7 @@ const BLOCKS = {
 function viewLayer() {
   const layers = slider(t("layer"), { min: 0, max: model.layers - 1, get: () => app.layer, set: (layer) => update({ layer }), say: String });
   const chooser = tokenChooser(), detail = h("div", { class: "fill block-detail" });
+  const dimension = slider(t("dimension"), { min: 0, max: model.width - 1, get: () => app.dim, set: (dim) => update({ dim }), say: String });
   const arrayOf = (block) => {
     const step = app.now.steps?.[app.layer];
     return block === "add2" ? app.now.states?.[app.layer + 1] : step?.[BLOCKS[block][0]];
@@ -109,10 +110,11 @@ function viewLayer() {
   return {
     nodes: [
       para("layer_intro"), layers, diagram,
-      h("div", { class: "side-by-side narrow-left" }, h("figure", {}, chooser, h("figcaption", {}, t("choose_token"))), detail),
+      h("div", { class: "side-by-side narrow-left" }, h("figure", {}, chooser, h("figcaption", {}, t("choose_token"))), h("div", { class: "fill" }, detail, dimension)),
     ],
     draw() {
-      layers.redraw(); chooser.redraw();
+      layers.redraw(); chooser.redraw(); dimension.redraw();
+      dimension.hidden = !(app.block.startsWith("norm") && app.now.steps?.[app.layer]);
       canvases.forEach((canvas) => canvas.redraw());
       diagram.querySelectorAll(".block").forEach((b) => b.setAttribute("aria-pressed", b.dataset.block === app.block));
       fill(detail, ...blockDetail(app.block));
@@ -123,7 +125,7 @@ function viewLayer() {
 /** What a part of the layer does to the chosen token, with its numbers. */
 function blockDetail(block) {
   const step = app.now.steps?.[app.layer], of = (array) => slice(array, app.token, array.length / TOKENS);
-  const head = [h("h3", {}, rich(`block_${block}`), " · ", tokenName(app.token)), para(`about_${block}`, { width: model.width, wide: model.mlpWidth, heads: model.heads, d: model.headWidth })];
+  const head = [h("h3", {}, rich(block.startsWith("add") ? "residual_title" : `block_${block}`), " · ", tokenName(app.token)), para(`about_${block}`, { width: model.width, wide: model.mlpWidth, heads: model.heads, d: model.headWidth })];
   const norms = app.now.norms(app.layer, app.token);
   if (app.now.steps && !step) return [...head, para("layer_dropped", {}, { class: "note" })];
   if (block === "heads") {
@@ -148,8 +150,7 @@ function blockDetail(block) {
     const { mean, deviation } = moments(before, model.eps), name = `vit.layers.${app.layer}.layernorm_${block === "norm1" ? "before" : "after"}`;
     const d = Math.min(app.dim, model.width - 1), gamma = app.weights[`${name}.weight`][d], beta = app.weights[`${name}.bias`][d];
     return [...head, formula("[e:y] = ([x:x] − μ) / σ · γ + β"), strip(before, { name: t("in"), mark: d, tall: true }), strip(after, { name: t("out"), mark: d, tall: true }),
-      slider(t("dimension"), { min: 0, max: model.width - 1, get: () => app.dim, set: (dim) => update({ dim }), say: String }),
-      formula("({x} − {mean}) / {deviation} · {gamma} + {beta} = [e:{y}]", { x: number(before[d]), mean: number(mean), deviation: number(deviation), gamma: number(gamma), beta: number(beta), y: number(after[d]) })];
+      formula("({x} − {mean}) / {deviation} · {gamma} + {beta} = [e:{y}]", { x: number(before[d]), mean: inFormula(mean), deviation: number(deviation), gamma: inFormula(gamma), beta: inFormula(beta), y: number(after[d]) })];
   }
   if (block === "qkv") return [...head, ...["q", "k", "v"].map((name) => strip(of(step[name]), { name: `[${{ q: "query", k: "key", v: "value" }[name]}:${name}]`, tall: true, groups: model.heads })), para("qkv_note", { heads: model.heads, d: model.headWidth }, { class: "note" })];
   if (block === "gelu") return [...head, formula("GELU(x) = x · Φ(x) = x · ½ (1 + erf(x / √2))"), geluPlot(of(step.wide)), para("gelu_note", { open: of(step.wide).filter((x) => x > 0).length, count: model.mlpWidth }, { class: "note" })];

@@ -76,7 +76,7 @@ function softmaxSums() {
   const exps = Array.from(logits, (z) => Math.exp(z / temperature)), sum = exps.reduce((a, b) => a + b, 0), c = order.includes(app.cls) ? app.cls : order[0];
   const other = !isSoftmax();
   const largest = reach(logits), rows = order.map((k) =>
-    h("tr", { class: k === c ? "chosen" : "", onpointerenter: () => update({ cls: k }) },
+    h("tr", { class: k === c ? "chosen" : "", onpointerenter: () => k !== app.cls && update({ cls: k }) },
       h("th", { scope: "row" }, h("button", { type: "button", onclick: () => update({ cls: k }) }, label(k))),
       h("td", {}, number(logits[k], 3)), h("td", { class: "bar-cell" }, h("span", { class: `bar ${logits[k] < 0 ? "negative" : ""}`, style: `--share:${Math.abs(logits[k]) / largest}` })),
       h("td", {}, other ? "" : exps[k] < 1000 ? number(exps[k], 3) : exps[k].toExponential(2)), h("td", {}, percent(scores[k], 2))));
