@@ -165,7 +165,7 @@ function smallPrint() {
   const lines = given.live
     ? [para("print_live", { off: given.rounding.toPrecision(2) })]
     : [para("print_recorded", { doubt: app.now.largestDoubt.toFixed(4) })];
-  return h("footer", {}, lines, para("print_seen", { height: app.picture.height, width: app.picture.width }), para("print_made"));
+  return h("footer", {}, lines, para("print_learned"), para("print_seen", { height: app.picture.height, width: app.picture.width }), para("print_made"));
 }
 
 /** Everything, in the language of the moment. */
