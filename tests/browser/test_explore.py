@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -130,6 +131,7 @@ def seen(pipe: ViTPipeline, image: Any) -> Image.Image:
     return pipe.explain(image).image
 
 
+@pytest.mark.slow
 def test_live_logits_are_torchs(demo: ViTPipeline, rounded: Any, read: Callable[..., Reader]) -> None:
     reader = read(CAT, demo)
     for photo in ("cat.png", "rocket.jpg", "boat.jpg"):
@@ -166,13 +168,13 @@ def test_live_logits_on_cifar(demo: ViTPipeline, rounded: Any, read: Callable[..
 @pytest.mark.parametrize("filter", range(6))
 def test_resizing_is_pillows(filter: int, demo: ViTPipeline, shared_reader: Reader) -> None:
     """To the pixel, up and down, with a shortest edge and a crop as well."""
-    image = demo.read(PHOTOS / "coffee.png").resize((151, 100))
+    image = demo.read(PHOTOS / "coffee.png").resize((76, 50))
     settings: list[dict[str, Any]] = [
         {"shortest": None, "size": [32, 32], "crop": None},
-        {"shortest": None, "size": [213, 97], "crop": None},
-        {"shortest": 61, "size": [None, None], "crop": [53, 40]},
+        {"shortest": None, "size": [113, 47], "crop": None},
+        {"shortest": 31, "size": [None, None], "crop": [23, 30]},
     ]
-    script = """([bytes, settings]) => [...resizeImage(new Uint8Array(bytes), 100, 151, settings)]"""
+    script = """([bytes, settings]) => [...resizeImage(new Uint8Array(bytes), 50, 76, settings)]"""
     for one in settings:
         height, width = one["size"]
         size = {"shortest_edge": one["shortest"]} if one["shortest"] else {"height": height, "width": width}
@@ -309,6 +311,7 @@ def at_patch(reader: Reader, place: int) -> tuple[float, float]:
     return box["x"] + (place % 8 + 0.5) * box["width"] / 8, box["y"] + (place // 8 + 0.5) * box["height"] / 8
 
 
+@pytest.mark.slow
 def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
     reader, page = shared_reader, shared_reader.page
     pixel_values = demo.preprocess(demo.read(CAT))
@@ -362,9 +365,32 @@ def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_read
     values = page.locator(".prediction .bar-value").all_inner_texts()
     assert values == [f"{share:.1%}" for share in expected[np.argsort(-expected)]]
     page.locator(".reset").click()
+    page.locator(".painter .picker").focus()  # the brush is "swap"
+    for key in ("Home", "Enter", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    reader.settle()
+    assert reader.do("explorer.changes.order.slice(0, 3)") == [1, 0, 2]
+    page.locator(".reset").click()
     reader.settle()
 
 
+def test_without_a_worker_the_page_itself_computes(demo: ViTPipeline, tmp_path: Path, browser: Any) -> None:
+    """As in a notebook that allows none; and in a notebook's frame."""
+    page = explore(CAT, demo)
+    allowed = re.sub("worker-src blob:", "worker-src 'none'", page.page)
+    (tmp_path / "none.html").write_text(allowed, "utf-8")
+    (tmp_path / "frame.html").write_text(f"<!doctype html><body>{page._repr_html_()}", "utf-8")
+    context = browser.new_context(offline=True)
+    for name in ("none.html", "frame.html"):
+        opened = context.new_page()
+        opened.goto((tmp_path / name).as_uri())
+        frame = opened.frames[-1]
+        frame.wait_for_selector("body:not(.starting)", timeout=PATIENCE * 1000)
+        assert frame.locator(".verdict").inner_text().startswith("cat, 75.3%")
+    context.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [True, False])
 def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reader], live: bool) -> None:
     """Tab and Enter lead through all stations; until it is answered, nothing behind the question is shown."""
@@ -405,6 +431,7 @@ def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reade
     assert page.locator(".prediction .bar-before").count() == 0  # nothing stays changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "locale"), [(390, "zh-CN"), (1920, "en-US")])
 def test_every_view(demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str) -> None:
     """Nothing is wider than the screen, in both languages; every part of a layer can be opened."""
@@ -444,6 +471,7 @@ def test_hostile_names_are_text(read: Callable[..., Reader], tmp_path: Path, liv
     assert reader.page.locator("#page img, #page svg, #page script").count() == 0
 
 
+@pytest.mark.slow
 def test_models_of_other_kinds(read: Callable[..., Reader]) -> None:
     """No classifier, one class, another activation; oblong patches, no bias, many classes: views open."""
     sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2}

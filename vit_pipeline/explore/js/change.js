@@ -17,8 +17,7 @@ function change(patch) {
       app.now = liveRun(trace, wish.outputTemperature);
       paint();
     } while (wish !== app.changes);
-    app.rerun = null;
-  })();
+  })().finally(() => (app.rerun = null));
   return app.rerun;
 }
 const reset = () => change(untouched());

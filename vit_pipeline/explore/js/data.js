@@ -19,28 +19,41 @@ async function unpack({ type, shape, bytes }) {
   return type === "float16" ? halfToFloat(new Uint16Array(joined.buffer)) : new Float32Array(joined.buffer);
 }
 
-/** Asks the model's thread; where the browser gives none, the same code runs here. */
+/** Asks the model's thread. Where the page may not have one, as in some notebooks, the same code runs right here. */
 function startEngine() {
-  const code = document.getElementById("model-code").textContent;
-  let worker;
-  try {
-    worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
-  } catch {
-    const here = makeEngine();
-    return async (call, ...args) => here[call](...args);
-  }
   const waiting = new Map();
-  let last = 0;
-  worker.onmessage = ({ data: { id, result, error } }) => {
-    const { resolve, reject } = waiting.get(id);
+  let worker, here, last = 0;
+  const ask = (id) => {
+    const { call, args, resolve, reject } = waiting.get(id);
+    if (!here) return worker.postMessage({ id, call, given: args });
     waiting.delete(id);
-    if (error) reject(new Error(error));
-    else resolve(result);
+    try {
+      resolve(here[call](...args));
+    } catch (error) {
+      reject(error);
+    }
   };
+  const runHere = () => {
+    here = makeEngine();
+    [...waiting.keys()].forEach(ask);
+  };
+  try {
+    const code = document.getElementById("model-code").textContent;
+    worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+    worker.onerror = runHere;
+    worker.onmessage = ({ data: { id, result, error } }) => {
+      const { resolve, reject } = waiting.get(id);
+      waiting.delete(id);
+      if (error) reject(new Error(error));
+      else resolve(result);
+    };
+  } catch {
+    runHere();
+  }
   return (call, ...args) =>
     new Promise((resolve, reject) => {
-      waiting.set(++last, { resolve, reject });
-      worker.postMessage({ id: last, call, given: args });
+      waiting.set(++last, { call, args, resolve, reject });
+      ask(last);
     });
 }
 

@@ -99,6 +99,8 @@ function overview() {
     const at = INSIDE[app.stage] ?? app.stage;
     strip.querySelectorAll(".node").forEach((one) => (one.dataset.stage === at ? one.setAttribute("aria-current", "step") : one.removeAttribute("aria-current")));
     document.getElementById("detail").redrawTitle?.();
+    const node = strip.querySelector("[aria-current]"); // on a phone the strip is wider than the screen
+    strip.scrollLeft = node.offsetLeft - strip.offsetLeft - (strip.clientWidth - node.offsetWidth) / 2;
   });
 }
 
@@ -136,8 +138,12 @@ function header() {
   const languages = choice(t("language"), [["en", "English"], ["zh", "中文"]], () => app.lang, setLanguage);
   const dark = h("button", { type: "button", class: "theme", "aria-label": t("theme"), title: t("theme"), onclick: turnTheme }, "◐");
   const mode = choice(t("mode"), [["tour", t("mode_tour")], ["free", t("mode_free")]], () => (app.tour ? "tour" : "free"), (mode) => (mode === "tour" ? startTour() : endTour()));
-  const bar = h("header", { class: "top" }, h("div", { class: "titles" }, h("h1", {}, t("title")), h("p", {}, rich("subtitle", { source: app.source, model: model.name, parameters: count(model.parameters) }))), h("div", { class: "controls" }, mode, languages, dark));
-  bar.redraw = () => [mode, languages].forEach((one) => one.redraw());
+  const bar = h("header", { class: "top" }, h("div", { class: "titles" }, h("h1", {}, t("title")), h("p", {})), h("div", { class: "controls" }, mode, languages, dark));
+  const subtitle = bar.querySelector("p");
+  bar.redraw = () => {
+    [mode, languages].forEach((one) => one.redraw());
+    fill(subtitle, rich("subtitle", { source: app.source, model: model.name, parameters: count(model.parameters) }));
+  };
   return bar;
 }
 
@@ -211,4 +217,7 @@ async function start() {
   window.explorer = app; // for the console, and for tests
 }
 
-start();
+start().catch((error) => {
+  document.body.classList.remove("starting");
+  fill(document.getElementById("page"), para("failed", { reason: String(error) }, { class: "loading" }));
+});

@@ -8,7 +8,7 @@ function viewOutput() {
   const after = slider(t("lens_slider"), { min: 0, max: model.layers, get: () => app.after, set: (value) => update({ after: value }), say: afterName });
   const chart = lensChart(), bars = h("div", { class: "lens-bars" }), sums = h("div", { class: "fill" });
   return {
-    nodes: [para("output_intro", { width: model.width, classes: CLASSES }), h("h3", {}, t("lens")), para("lens_intro"), after, h("div", { class: "side-by-side" }, chart, bars), h("h3", {}, t("logits_softmax")), sums],
+    nodes: [para("output_intro", { width: model.width, classes: CLASSES }), h("h3", {}, t("lens")), para("lens_intro"), after, h("div", { class: "side-by-side lens" }, chart, bars), h("h3", {}, t("logits_softmax")), sums],
     draw() {
       after.redraw(); chart.redraw();
       const scores = app.now.scores(app.after), order = ranking(scores).slice(0, 6);
