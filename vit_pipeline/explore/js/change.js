@@ -1,7 +1,15 @@
 // The prediction, beside what it was; and everything that can be changed.
 "use strict";
 
-const untouched = () => ({ order: null, gray: [], zeroPositions: false, dropped: [], muted: [], temperature: 1, outputTemperature: 1 });
+const untouched = () => ({
+  order: null,
+  gray: [],
+  zeroPositions: false,
+  dropped: [],
+  muted: [],
+  temperature: 1,
+  outputTemperature: 1,
+});
 const isChanged = () => JSON.stringify(app.changes) !== JSON.stringify(untouched());
 
 /** Change something; the model runs again, and only the last of many wishes is computed. */
@@ -33,29 +41,40 @@ async function useImage(bytes, source) {
 
 /** The image as it is given to the model, patches moved and gray. */
 function pictureOf(bytes, { order, gray }) {
-  const [rows, cols] = model.grid, [ph, pw] = model.patch, width = model.imageWidth, all = bytesImage(bytes, bytes.length / 3 / width, width);
+  const cols = model.grid[1];
+  const [ph, pw] = model.patch;
+  const width = model.imageWidth;
+  const all = bytesImage(bytes, bytes.length / 3 / width, width);
   if (!order && !gray.length) return all;
-  const changed = document.createElement("canvas"), context = changed.getContext("2d");
+  const changed = document.createElement("canvas");
+  const context = changed.getContext("2d");
   [changed.width, changed.height] = [all.width, all.height];
   context.drawImage(all, 0, 0);
   context.fillStyle = "rgb(128,128,128)";
   for (let to = 0; to < PATCHES; to++) {
-    const from = order ? order[to] : to, x = (to % cols) * pw, y = Math.floor(to / cols) * ph;
+    const from = order ? order[to] : to;
+    const x = (to % cols) * pw;
+    const y = Math.floor(to / cols) * ph;
     if (gray.includes(to)) context.fillRect(x, y, pw, ph);
     else context.drawImage(all, (from % cols) * pw, Math.floor(from / cols) * ph, pw, ph, x, y, pw, ph);
   }
   return changed;
 }
 
-/** A file of the reader's → RGB bytes of the model's size. What is transparent is laid on white, as in Python. */
+/** A file → RGB bytes of the model's size. What is transparent is laid on white, as in Python. */
 async function readFile(file) {
-  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  const canvas = document.createElement("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
+  const bitmap = await createImageBitmap(file, {
+    imageOrientation: "from-image",
+    colorSpaceConversion: "none",
+  });
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
   context.fillStyle = "#fff";
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
-  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data, bytes = new Uint8Array((rgba.length / 4) * 3);
+  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+  const bytes = new Uint8Array((rgba.length / 4) * 3);
   for (let i = 0, at = 0; i < rgba.length; i += 4) for (let c = 0; c < 3; c++) bytes[at++] = rgba[i + c];
   return app.engine("resize", bytes, bitmap.height, bitmap.width);
 }
@@ -71,35 +90,87 @@ async function takeFile(file) {
 
 /** The bars, always in sight. */
 function predictionPanel() {
-  const bars = h("div", { class: "bars" }), title = h("p", { class: "verdict", "aria-live": "polite" }), legend = h("p", { class: "legend" });
-  const panel = h("section", { class: "panel prediction", "aria-labelledby": "prediction-title" }, h("h2", { id: "prediction-title" }, t("prediction")), title, bars, legend);
-  return remembering(panel, () => [app.now, app.base, app.changes], () => {
-    if (!CLASSES) return fill(title, ...rich("no_classes"));
-    const now = app.now.scores(), before = app.base.scores(), best = ranking(now)[0], was = ranking(before)[0];
-    const shown = CLASSES <= 10 ? ranking(before) : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
-    fill(title, ...(best === was ? rich("verdict", { label: label(best), score: percent(now[best]) }) : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })));
-    fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
-    fill(legend, ...(isChanged() ? [h("span", { class: "key-before" }), t("legend_before"), " ", h("span", { class: "key-now" }), t("legend_now")] : [t(given.live ? "legend_untouched" : "legend_recorded", { count: CLASSES })]));
-  });
+  const bars = h("div", { class: "bars" });
+  const title = h("p", { class: "verdict", "aria-live": "polite" });
+  const legend = h("p", { class: "legend" });
+  const panel = h(
+    "section",
+    { class: "panel prediction", "aria-labelledby": "prediction-title" },
+    h("h2", { id: "prediction-title" }, t("prediction")),
+    title,
+    bars,
+    legend,
+  );
+  return remembering(
+    panel,
+    () => [app.now, app.base, app.changes],
+    () => {
+      if (!CLASSES) return fill(title, ...rich("no_classes"));
+      const now = app.now.scores();
+      const before = app.base.scores();
+      const best = ranking(now)[0];
+      const was = ranking(before)[0];
+      const shown =
+        CLASSES <= 10
+          ? ranking(before)
+          : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
+      fill(
+        title,
+        ...(best === was
+          ? rich("verdict", { label: label(best), score: percent(now[best]) })
+          : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })),
+      );
+      fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
+      fill(
+        legend,
+        ...(isChanged()
+          ? [
+              h("span", { class: "key-before" }),
+              t("legend_before"),
+              " ",
+              h("span", { class: "key-now" }),
+              t("legend_now"),
+            ]
+          : [t(given.live ? "legend_untouched" : "legend_recorded", { count: CLASSES })]),
+      );
+    },
+  );
+}
+
+const changePanel = () => (given.live ? liveSwitches() : unavailableSwitches());
+
+/** What could be changed if the model were in the page, and why it is not. */
+function unavailableSwitches() {
+  const names = ["gray", "image", "positions", "layers", "temperature"];
+  const boxes = names.map((name) =>
+    h("label", { class: "check" }, h("input", { type: "checkbox", disabled: true }), t(`switch_${name}`)),
+  );
+  const why = para(
+    `reason_${given.reason ?? "asked"}`,
+    { parameters: count(model.parameters) },
+    { class: "note" },
+  );
+  const list = h("fieldset", { disabled: true }, h("legend", { class: "hidden" }, t("change")), boxes);
+  const title = h("h2", { id: "change-title" }, t("change"));
+  const labelled = { class: "panel change", "aria-labelledby": "change-title" };
+  return Object.assign(h("section", labelled, title, para("change_recorded"), why, list), { redraw() {} });
 }
 
 /** All switches. */
-function changePanel() {
-  if (!given.live)
-    return Object.assign(h("section", { class: "panel change", "aria-labelledby": "change-title" }, h("h2", { id: "change-title" }, t("change")), para("change_recorded"), para(`reason_${given.reason ?? "asked"}`, { parameters: count(model.parameters) }, { class: "note" }),
-      h("fieldset", { disabled: true }, h("legend", { class: "hidden" }, t("change")), ["switch_gray", "switch_image", "switch_positions", "switch_layers", "switch_temperature"].map((key) => h("label", { class: "check" }, h("input", { type: "checkbox", disabled: true }), t(key))))), { redraw() {} });
-  const [rows, cols] = model.grid;
-  let drag = null, tool = "gray";
+function liveSwitches() {
+  let drag = null;
+  let tool = "gray";
   const boxes = () => tokenBoxes(0, 0, canvas.clientWidth, false);
   const canvas = surface(
     (context, width) => {
       const found = tokenBoxes(0, 0, width, false);
       drawImage(context, found.image);
       drawGrid(context, found.image);
-      if (document.activeElement === area || area.matches(":hover")) frame(context, found.box(app.paintAt), drag ? "key" : "query");
+      if (document.activeElement === area || area.matches(":hover"))
+        frame(context, found.box(app.paintAt), drag ? "key" : "query");
       if (drag?.from && drag.from !== app.paintAt) frame(context, found.box(drag.from), "query");
     },
-    { style: `aspect-ratio:${cols * model.patch[1]}/${rows * model.patch[0]}`, "aria-hidden": "true", role: "presentation" }
+    { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
   );
   const setGray = (place, on) => {
     const gray = app.changes.gray.filter((one) => one !== place);
@@ -111,7 +182,10 @@ function changePanel() {
     change({ order: order.every((from, to) => from === to) ? null : order });
   };
   const area = tokenPicker({
-    name: t("paint_picker"), least: 1, boxes, get: () => app.paintAt,
+    name: t("paint_picker"),
+    least: 1,
+    boxes,
+    get: () => app.paintAt,
     tell: () => (app.changes.gray.includes(app.paintAt - 1) ? t("is_gray") : ""),
     set: (token) => {
       app.paintAt = token;
@@ -130,8 +204,12 @@ function changePanel() {
       } else drag = { from: token };
     },
   });
-  // With the keyboard a patch is taken by Enter and put down by Enter; with a pointer by pressing and letting go
-  area.addEventListener("keydown", () => (drag = tool === "swap" && drag?.from ? { from: drag.from, keyboard: true } : null), false);
+  // With the keyboard a patch is taken by Enter and put down by Enter; with a pointer, pressed and let go
+  area.addEventListener(
+    "keydown",
+    () => (drag = tool === "swap" && drag?.from ? { from: drag.from, keyboard: true } : null),
+    false,
+  );
   area.addEventListener("pointerdown", (event) => area.setPointerCapture(event.pointerId));
   area.addEventListener("pointermove", (event) => {
     if (event.pointerType === "mouse" || !event.buttons) return;
@@ -147,44 +225,126 @@ function changePanel() {
       drag = null;
       canvas.redraw();
     });
-  const tools = choice(t("tool"), [["gray", t("tool_gray")], ["swap", t("tool_swap")]], () => tool, (value) => ((tool = value), tools.redraw()));
-  const shuffle = h("button", { type: "button", onclick: () => change({ order: shuffled(PATCHES) }) }, t("shuffle"));
-  const file = h("input", { type: "file", accept: "image/*", class: "hidden", id: "file", onchange: () => takeFile(file.files[0]) });
+  const tools = choice(
+    t("tool"),
+    [
+      ["gray", t("tool_gray")],
+      ["swap", t("tool_swap")],
+    ],
+    () => tool,
+    (value) => ((tool = value), tools.redraw()),
+  );
+  const shuffle = h(
+    "button",
+    { type: "button", onclick: () => change({ order: shuffled(PATCHES) }) },
+    t("shuffle"),
+  );
+  const file = h("input", {
+    type: "file",
+    accept: "image/*",
+    class: "hidden",
+    id: "file",
+    onchange: () => takeFile(file.files[0]),
+  });
   const drop = model.resize
-    ? h("p", { class: "drop" }, file, h("label", { for: "file", class: "button" }, t("choose_image")), h("span", {}, t("drop_here")))
+    ? h(
+        "p",
+        { class: "drop" },
+        file,
+        h("label", { for: "file", class: "button" }, t("choose_image")),
+        h("span", {}, t("drop_here")),
+      )
     : para("no_resize", {}, { class: "note" });
   const check = (key, get, set) => {
     const input = h("input", { type: "checkbox", onchange: () => set(input.checked) });
-    return Object.assign(h("label", { class: "check" }, input, t(key)), { redraw: () => (input.checked = get()) });
+    return Object.assign(h("label", { class: "check" }, input, t(key)), {
+      redraw: () => (input.checked = get()),
+    });
   };
-  const positions = check("switch_positions", () => app.changes.zeroPositions, (zeroPositions) => change({ zeroPositions }));
-  const toggle = (list, value) => (list.includes(value) ? list.filter((one) => one !== value) : [...list, value]);
+  const positions = check(
+    "switch_positions",
+    () => app.changes.zeroPositions,
+    (zeroPositions) => change({ zeroPositions }),
+  );
+  const toggle = (list, value) =>
+    list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
   const switches = [];
-  const table = h("div", { class: "switches", role: "group", "aria-label": t("switch_layers"), style: `--layers:${model.layers}` }, h("span", {}));
+  const table = h(
+    "div",
+    { class: "switches", role: "group", "aria-label": t("switch_layers"), style: `--layers:${model.layers}` },
+    h("span", {}),
+  );
   const button = (text, name, isOff, flip, look) => {
-    const made = h("button", { type: "button", class: look, "aria-label": name, title: name, onclick: flip }, text);
+    const made = h(
+      "button",
+      { type: "button", class: look, "aria-label": name, title: name, onclick: flip },
+      text,
+    );
     made.redraw = () => made.setAttribute("aria-pressed", !isOff());
     switches.push(made);
     table.append(made);
   };
-  for (let l = 0; l < model.layers; l++) button(String(l), t("layer_on", { layer: l }), () => app.changes.dropped.includes(l), () => change({ dropped: toggle(app.changes.dropped, l) }), "layer");
+  for (let l = 0; l < model.layers; l++)
+    button(
+      String(l),
+      t("layer_on", { layer: l }),
+      () => app.changes.dropped.includes(l),
+      () => change({ dropped: toggle(app.changes.dropped, l) }),
+      "layer",
+    );
   for (let head = 0; head < model.heads; head++) {
     table.append(h("span", {}, t("head_n", { head })));
-    for (let l = 0; l < model.layers; l++) button("", t("head_on", { layer: l, head }), () => app.changes.muted.includes(`${l},${head}`) || app.changes.dropped.includes(l), () => change({ muted: toggle(app.changes.muted, `${l},${head}`) }), "head");
+    for (let l = 0; l < model.layers; l++)
+      button(
+        "",
+        t("head_on", { layer: l, head }),
+        () => app.changes.muted.includes(`${l},${head}`) || app.changes.dropped.includes(l),
+        () => change({ muted: toggle(app.changes.muted, `${l},${head}`) }),
+        "head",
+      );
   }
-  const temperature = (key, name) => slider(t(key), { min: -2, max: 2, step: 0.1, get: () => Math.log2(app.changes[name]), set: (value) => change({ [name]: 2 ** value }), say: (value) => `T = ${(2 ** value).toFixed(2)}` });
-  const sliders = [temperature("temperature_attention", "temperature"), temperature("temperature_output", "outputTemperature")];
+  const temperature = (key, name) =>
+    slider(t(key), {
+      min: -2,
+      max: 2,
+      step: 0.1,
+      get: () => Math.log2(app.changes[name]),
+      set: (value) => change({ [name]: 2 ** value }),
+      say: (value) => `T = ${(2 ** value).toFixed(2)}`,
+    });
+  const sliders = [
+    temperature("temperature_attention", "temperature"),
+    temperature("temperature_output", "outputTemperature"),
+  ];
   const undo = h("button", { type: "button", class: "reset", onclick: reset }, t("reset"));
   const painter = h("div", { class: "pick-on painter" }, canvas, area);
-  const panel = h("section", { class: "panel change", "aria-labelledby": "change-title" },
+  const panel = h(
+    "section",
+    { class: "panel change", "aria-labelledby": "change-title" },
     h("header", {}, h("h2", { id: "change-title" }, t("change")), undo),
-    h("div", { class: "change-body" }, h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)), positions,
-      h("p", { class: "label" }, t("switch_layers")), table, para("switch_note", {}, { class: "note" }), sliders, model.resize ? para("jpeg_note", {}, { class: "note" }) : null));
-  return remembering(panel, () => [app.changes, app.picture], () => {
-    canvas.redraw(); area.redraw(); positions.redraw();
-    [...switches, ...sliders].forEach((one) => one.redraw());
-    undo.disabled = !isChanged();
-  });
+    h(
+      "div",
+      { class: "change-body" },
+      h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)),
+      positions,
+      h("p", { class: "label" }, t("switch_layers")),
+      table,
+      para("switch_note", {}, { class: "note" }),
+      sliders,
+      model.resize ? para("jpeg_note", {}, { class: "note" }) : null,
+    ),
+  );
+  return remembering(
+    panel,
+    () => [app.changes, app.picture],
+    () => {
+      canvas.redraw();
+      area.redraw();
+      positions.redraw();
+      [...switches, ...sliders].forEach((one) => one.redraw());
+      undo.disabled = !isChanged();
+    },
+  );
 }
 
 /** The numbers below `many` in an order of chance. */

@@ -1,28 +1,34 @@
-// What the page has been given, unpacked; the model's thread; and runs: what happened to one image, live or recorded,
-// asked the same questions.
+// What the page has been given, unpacked; the model's thread; and runs: what happened to one image, live or
+// recorded, asked the same questions.
 "use strict";
 
 const given = JSON.parse(document.getElementById("data").textContent);
 const model = given.model;
-const PATCHES = model.grid[0] * model.grid[1], TOKENS = PATCHES + 1;
+const PATCHES = model.grid[0] * model.grid[1];
+const TOKENS = PATCHES + 1;
 const CLASSES = model.labels.length;
+/** Width to height of the area that the patches cover. */
+const RATIO = `${model.grid[1] * model.patch[1]}/${model.grid[0] * model.patch[0]}`;
 
 /** An array that record.py has packed: base64, inflated, the bytes of each number put together again. */
 async function unpack({ type, shape, bytes }) {
   const deflated = Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0));
   const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
   const planes = new Uint8Array(await new Response(stream).arrayBuffer());
-  const count = shape.reduce((a, b) => a * b, 1), size = planes.length / count;
+  const count = shape.reduce((a, b) => a * b, 1);
+  const size = planes.length / count;
   const joined = new Uint8Array(planes.length);
   for (let i = 0; i < count; i++) for (let b = 0; b < size; b++) joined[i * size + b] = planes[b * count + i];
   if (type === "uint8") return joined;
   return type === "float16" ? halfToFloat(new Uint16Array(joined.buffer)) : new Float32Array(joined.buffer);
 }
 
-/** Asks the model's thread. Where the page may not have one, as in some notebooks, the same code runs right here. */
+/** Asks the model's thread. Where the page may have none, as in some notebooks, the same code runs here. */
 function startEngine() {
   const waiting = new Map();
-  let worker, here, last = 0;
+  let worker;
+  let here;
+  let last = 0;
   const ask = (id) => {
     const { call, args, resolve, reject } = waiting.get(id);
     if (!here) return worker.postMessage({ id, call, given: args });
@@ -71,11 +77,15 @@ function liveRun(trace, temperature = 1) {
     scores: (after = layers) => softmax(trace.lens[after], temperature),
     placed: trace.states[0],
     cls: (after) => slice(trace.states[after], 0, width),
-    /** Lengths of token i's vector: before layer l, what attention adds, between, what the MLP adds, after. */
+    /** Lengths of vectors of token i: before layer l, attention's part, between, the MLP's part, after. */
     norms(l, i) {
-      const step = trace.steps[l], at = (array) => length(slice(array, i, width));
-      const before = at(trace.states[l]), after = at(trace.states[l + 1]);
-      return step ? [before, at(step.fromAttention), at(step.middle), at(step.fromMlp), after] : [before, 0, before, 0, after];
+      const step = trace.steps[l];
+      const at = (array) => length(slice(array, i, width));
+      const before = at(trace.states[l]);
+      const after = at(trace.states[l + 1]);
+      return step
+        ? [before, at(step.fromAttention), at(step.middle), at(step.fromMlp), after]
+        : [before, 0, before, 0, after];
     },
   };
 }
@@ -84,7 +94,7 @@ function liveRun(trace, temperature = 1) {
 async function recordedRun() {
   const names = ["attentions", "units", "norms", "cls", "embedded", "placed", "lens", "scores"];
   const arrays = Object.fromEntries(
-    await Promise.all(names.map(async (name) => [name, given[name] ? await unpack(given[name]) : null]))
+    await Promise.all(names.map(async (name) => [name, given[name] ? await unpack(given[name]) : null])),
   );
   const { width, heads, layers } = model;
   return {
@@ -109,9 +119,12 @@ const ranking = (values) => Array.from(values, (_, i) => i).sort((a, b) => value
 
 /** Of the patches' position embeddings: where the most similar other place is. */
 function positionStatistics(similarity) {
-  const [rows, cols] = model.grid, count = { mirrored: 0, neighbour: 0 }, best = [];
+  const [rows, cols] = model.grid;
+  const count = { mirrored: 0, neighbour: 0 };
+  const best = [];
   for (let i = 0; i < PATCHES; i++) {
-    const others = ranking(slice(similarity, i, PATCHES)).filter((j) => j !== i), j = others[0];
+    const others = ranking(slice(similarity, i, PATCHES)).filter((j) => j !== i);
+    const j = others[0];
     const [row, col, toRow, toCol] = [Math.floor(i / cols), i % cols, Math.floor(j / cols), j % cols];
     count.mirrored += toRow === row && toCol === cols - 1 - col;
     count.neighbour += Math.max(Math.abs(toRow - row), Math.abs(toCol - col)) === 1;

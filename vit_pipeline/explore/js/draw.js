@@ -17,7 +17,8 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 /** Without what is not there: a part of a view may be null or false. */
-const present = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+const present = (children) =>
+  children.flat().filter((child) => child !== null && child !== undefined && child !== false);
 /** Other children; what had the keyboard's focus among the old ones has it among the new. */
 function fill(element, ...children) {
   const focusable = () => [...element.querySelectorAll("button, input, [tabindex]")];
@@ -33,7 +34,7 @@ function t(key, values = {}) {
   return found[LANGUAGES.indexOf(app.lang)].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
 }
 
-/** Text with **bold** and [q:coloured] parts → nodes. What is filled in stays text: it is replaced after the parts. */
+/** Text with **bold** and [q:coloured] parts → nodes. What is filled in is text, whatever stands in it. */
 function rich(key, values = {}) {
   const filled = (text) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
   const template = words[key] ? words[key][LANGUAGES.indexOf(app.lang)] : key;
@@ -52,7 +53,8 @@ const inFormula = (value, digits = 4) => (value < 0 ? `(${number(value, digits)}
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 const count = (value) => value.toLocaleString("en");
 const label = (index) => model.labels[index].split(", ")[0];
-const rowOf = (token) => Math.floor((token - 1) / model.grid[1]), colOf = (token) => (token - 1) % model.grid[1];
+const rowOf = (token) => Math.floor((token - 1) / model.grid[1]);
+const colOf = (token) => (token - 1) % model.grid[1];
 const tokenName = (token) => (token ? t("token", { row: rowOf(token) + 1, col: colOf(token) + 1 }) : "CLS");
 
 // Colours
@@ -68,18 +70,36 @@ function colour(name) {
   }
   return colours.get(name);
 }
-const INFERNO = [[8, 6, 24], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
+const INFERNO = [
+  [8, 6, 24],
+  [40, 11, 84],
+  [101, 21, 110],
+  [159, 42, 99],
+  [212, 72, 66],
+  [245, 125, 21],
+  [250, 193, 39],
+  [252, 255, 164],
+];
 /** 0 to 1 → dark to bright. */
 function heat(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (INFERNO.length - 1), low = Math.min(Math.floor(at), INFERNO.length - 2);
+  const at = Math.min(Math.max(share, 0), 1) * (INFERNO.length - 1);
+  const low = Math.min(Math.floor(at), INFERNO.length - 2);
   return INFERNO[low].map((from, i) => Math.round(from + (at - low) * (INFERNO[low + 1][i] - from)));
 }
 /** −1 to 1 → blue, nothing, red: in 513 steps, made once for each theme. */
 function twoSided(value) {
   if (!colours.has("steps")) {
-    const zero = colour("zero").match(/\d+/g).map(Number), ends = [[42, 111, 196], [206, 74, 58]];
-    const step = (at) => zero.map((from, i) => Math.round(from + Math.abs(at / 256) ** 0.7 * (ends[at < 0 ? 0 : 1][i] - from)));
-    colours.set("steps", Array.from({ length: 513 }, (_, i) => step(i - 256)));
+    const zero = colour("zero").match(/\d+/g).map(Number);
+    const ends = [
+      [42, 111, 196],
+      [206, 74, 58],
+    ];
+    const step = (at) =>
+      zero.map((from, i) => Math.round(from + Math.abs(at / 256) ** 0.7 * (ends[at < 0 ? 0 : 1][i] - from)));
+    colours.set(
+      "steps",
+      Array.from({ length: 513 }, (_, i) => step(i - 256)),
+    );
   }
   return colours.get("steps")[256 + Math.round(256 * Math.min(Math.max(value, -1), 1))];
 }
@@ -109,7 +129,8 @@ function pixelImage(rows, cols, colourOf) {
   const small = document.createElement("canvas");
   small.width = cols;
   small.height = rows;
-  const context = small.getContext("2d"), pixels = context.createImageData(cols, rows);
+  const context = small.getContext("2d");
+  const pixels = context.createImageData(cols, rows);
   for (let i = 0; i < rows * cols; i++) {
     const [r, g, b, alpha = 255] = colourOf(i);
     pixels.data.set([r, g, b, alpha], i * 4);
@@ -129,7 +150,8 @@ const reach = (values) => values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-1
 
 /** A vector as a row of coloured cells; pointing at one tells its number. `mark`: a cell with a frame. */
 function strip(values, { mark, name = "", tall = false, limit, groups = 1 } = {}) {
-  const largest = limit ?? reach(values), image = pixelImage(1, values.length, (i) => twoSided(values[i] / largest));
+  const largest = limit ?? reach(values);
+  const image = pixelImage(1, values.length, (i) => twoSided(values[i] / largest));
   const said = h("output", { class: "said" });
   const canvas = surface(
     (context, width, height) => {
@@ -138,19 +160,28 @@ function strip(values, { mark, name = "", tall = false, limit, groups = 1 } = {}
       context.lineWidth = 2;
       for (let g = 1; g < groups; g++) line(context, (g / groups) * width, 0, (g / groups) * width, height);
       if (mark === undefined) return;
-      const cell = width / values.length, wide = Math.max(cell, 4);
+      const cell = width / values.length;
+      const wide = Math.max(cell, 4);
       context.strokeStyle = colour("ink");
       context.strokeRect((mark + 0.5) * cell - wide / 2, 1, wide, height - 2);
     },
     {
       class: tall ? "strip tall" : "strip",
-      "aria-label": t("strip", { name, count: values.length, least: number(Math.min(...values), 2), most: number(Math.max(...values), 2) }),
+      "aria-label": t("strip", {
+        name,
+        count: values.length,
+        least: number(Math.min(...values), 2),
+        most: number(Math.max(...values), 2),
+      }),
       onpointermove: (event) => {
-        const i = Math.min(Math.max(Math.floor((event.offsetX / canvas.clientWidth) * values.length), 0), values.length - 1);
+        const i = Math.min(
+          Math.max(Math.floor((event.offsetX / canvas.clientWidth) * values.length), 0),
+          values.length - 1,
+        );
         said.textContent = `${i}: ${number(values[i])}`;
       },
       onpointerleave: () => (said.textContent = ""),
-    }
+    },
   );
   return h("div", { class: "strip-line" }, h("span", { class: "strip-name" }, rich(name)), canvas, said);
 }
@@ -159,7 +190,8 @@ function strip(values, { mark, name = "", tall = false, limit, groups = 1 } = {}
 function matrixImage(values, cols) {
   const made = matrices.get(values);
   if (made?.theme === app.theme) return made.image;
-  const largest = reach(values) * 0.6, image = pixelImage(values.length / cols, cols, (i) => twoSided(values[i] / largest));
+  const largest = reach(values) * 0.6;
+  const image = pixelImage(values.length / cols, cols, (i) => twoSided(values[i] / largest));
   matrices.set(values, { theme: app.theme, image });
   return image;
 }
@@ -188,16 +220,24 @@ function line(context, x0, y0, x1, y1) {
 
 /** Where things are in a square-ish area: the image, and CLS in the corner above it. */
 function tokenBoxes(x, y, width, withCls = true) {
-  const [rows, cols] = model.grid, top = withCls ? 34 : 0;
-  const cellWidth = width / cols, cellHeight = (cellWidth * model.patch[0]) / model.patch[1];
+  const [rows, cols] = model.grid;
+  const top = withCls ? 34 : 0;
+  const cellWidth = width / cols;
+  const cellHeight = (cellWidth * model.patch[0]) / model.patch[1];
   const box = (token) =>
     token === 0
       ? { x, y, width: 44, height: 26 }
-      : { x: x + colOf(token) * cellWidth, y: y + top + rowOf(token) * cellHeight, width: cellWidth, height: cellHeight };
+      : {
+          x: x + colOf(token) * cellWidth,
+          y: y + top + rowOf(token) * cellHeight,
+          width: cellWidth,
+          height: cellHeight,
+        };
   const image = { x, y: y + top, width, height: cellHeight * rows };
   const at = (px, py) => {
     if (withCls && py < y + top) return 0;
-    const row = Math.floor((py - image.y) / cellHeight), col = Math.floor((px - x) / cellWidth);
+    const row = Math.floor((py - image.y) / cellHeight);
+    const col = Math.floor((px - x) / cellWidth);
     return 1 + Math.min(Math.max(row, 0), rows - 1) * cols + Math.min(Math.max(col, 0), cols - 1);
   };
   return { box, image, at, height: top + image.height };
@@ -208,7 +248,9 @@ const tokensHeight = (width, withCls = true) => tokenBoxes(0, 0, width, withCls)
 function drawImage(context, { x, y, width, height }, faint = false) {
   context.save();
   if (faint) context.filter = "grayscale(1) brightness(0.62)";
-  const [rows, cols] = model.grid, seen = app.picture, [ph, pw] = model.patch;
+  const [rows, cols] = model.grid;
+  const seen = app.picture;
+  const [ph, pw] = model.patch;
   context.imageSmoothingEnabled = width < seen.width;
   context.drawImage(seen, 0, 0, cols * pw, rows * ph, x, y, width, height);
   context.restore();
@@ -216,9 +258,13 @@ function drawImage(context, { x, y, width, height }, faint = false) {
 
 /** Shares of attention (N) over the image and on CLS. */
 function drawShares(context, boxes, shares, largest = Math.max(...shares)) {
-  const [rows, cols] = model.grid, top = Math.max(largest, 1e-12);
+  const [rows, cols] = model.grid;
+  const top = Math.max(largest, 1e-12);
   drawImage(context, boxes.image, true);
-  const map = pixelImage(rows, cols, (i) => [...heat(0.25 + (0.75 * shares[i + 1]) / top), 235 * Math.min((shares[i + 1] / top) ** 0.75, 1)]);
+  const map = pixelImage(rows, cols, (i) => [
+    ...heat(0.25 + (0.75 * shares[i + 1]) / top),
+    235 * Math.min((shares[i + 1] / top) ** 0.75, 1),
+  ]);
   drawPixels(context, map, boxes.image.x, boxes.image.y, boxes.image.width, boxes.image.height);
   drawCls(context, boxes.box(0), shares[0] / top);
 }
@@ -248,20 +294,34 @@ function frame(context, { x, y, width, height }, name, thick = 2.5) {
 }
 
 /**
- * An area over a canvas in which one chooses a token: by pointing, or by the arrow keys. To a screen reader it is a
- * slider whose value is the token's name and whatever `tell` adds. `press`: also called when it is pressed.
+ * An area over a canvas in which one chooses a token: by pointing, or by the arrow keys. To a screen reader
+ * it is a slider, whose value is the token's name and whatever `tell` adds. `press`: called when it is pressed.
  */
 function tokenPicker({ name, get, set, boxes, tell = () => "", least = 0, press }) {
   const area = h("div", {
-    class: "picker", role: "slider", tabindex: 0, "aria-label": name, "aria-valuemin": least, "aria-valuemax": PATCHES,
-    onpointermove: (event) => event.pointerType === "mouse" && choose(boxes().at(event.offsetX, event.offsetY)),
+    class: "picker",
+    role: "slider",
+    tabindex: 0,
+    "aria-label": name,
+    "aria-valuemin": least,
+    "aria-valuemax": PATCHES,
+    onpointermove: (event) =>
+      event.pointerType === "mouse" && choose(boxes().at(event.offsetX, event.offsetY)),
     onpointerdown: (event) => {
       choose(boxes().at(event.offsetX, event.offsetY));
       press?.(get());
     },
     onkeydown: (event) => {
-      const cols = model.grid[1], token = get();
-      const to = { ArrowLeft: token - 1, ArrowRight: token + 1, ArrowUp: Math.max(token - cols, least), ArrowDown: token === 0 ? 1 : token + cols, Home: least, End: PATCHES }[event.key];
+      const cols = model.grid[1];
+      const token = get();
+      const to = {
+        ArrowLeft: token - 1,
+        ArrowRight: token + 1,
+        ArrowUp: Math.max(token - cols, least),
+        ArrowDown: token === 0 ? 1 : token + cols,
+        Home: least,
+        End: PATCHES,
+      }[event.key];
       if ((event.key === "Enter" || event.key === " ") && press) press(token);
       else if (to === undefined) return;
       else choose(to);
@@ -284,7 +344,12 @@ function tokenPicker({ name, get, set, boxes, tell = () => "", least = 0, press 
 function slider(name, { min, max, step = 1, get, set, say }) {
   const said = h("output", {}, say(get()));
   const input = h("input", {
-    type: "range", min, max, step, value: get(), "aria-valuetext": say(get()),
+    type: "range",
+    min,
+    max,
+    step,
+    value: get(),
+    "aria-valuetext": say(get()),
     oninput: () => {
       set(Number(input.value));
       said.textContent = say(get());
@@ -302,9 +367,17 @@ function slider(name, { min, max, step = 1, get, set, say }) {
 
 /** One of several, as buttons. */
 function choice(name, options, get, set) {
-  const buttons = options.map(([value, text]) => h("button", { type: "button", onclick: () => set(value), "data-value": value }, text));
-  const group = h("div", { class: "choice", role: "group", "aria-label": name }, h("span", { class: "choice-name" }, name), buttons);
-  group.redraw = () => buttons.forEach((button, i) => button.setAttribute("aria-pressed", options[i][0] === get()));
+  const buttons = options.map(([value, text]) =>
+    h("button", { type: "button", onclick: () => set(value), "data-value": value }, text),
+  );
+  const group = h(
+    "div",
+    { class: "choice", role: "group", "aria-label": name },
+    h("span", { class: "choice-name" }, name),
+    buttons,
+  );
+  group.redraw = () =>
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", options[i][0] === get()));
   group.redraw();
   return group;
 }

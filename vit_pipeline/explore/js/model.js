@@ -7,7 +7,9 @@
 function halfToFloat(bits) {
   const table = new Float32Array(65536);
   for (let half = 0; half < 65536; half++) {
-    const sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, fraction = half & 1023;
+    const sign = half & 0x8000 ? -1 : 1;
+    const exponent = (half >> 10) & 31;
+    const fraction = half & 1023;
     if (exponent === 0) table[half] = sign * fraction * 2 ** -24;
     else if (exponent === 31) table[half] = fraction ? NaN : sign * Infinity;
     else table[half] = sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
@@ -18,7 +20,8 @@ function halfToFloat(bits) {
 /** The error function to about 1e-15: a series whose terms are all positive, so that nothing cancels. */
 function erf(x) {
   if (Math.abs(x) > 6) return Math.sign(x);
-  let term = x, sum = x;
+  let term = x;
+  let sum = x;
   for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= (2 * x * x) / (2 * n + 1);
   return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
@@ -35,35 +38,48 @@ function softmax(values, temperature = 1) {
 }
 
 /**
- * x (rows, inputs) · weightᵀ + bias → (rows, outputs). Two rows and four outputs at a time, so that a number that
- * has been loaded is used more than once. At the end a row or output may be computed twice: simpler than a remainder.
+ * x (rows, inputs) · weightᵀ + bias → (rows, outputs). Two rows and four outputs at a time, so that what has
+ * been loaded is used more than once. At the end some are computed twice: simpler than a remainder.
  */
 function linear(x, weight, bias, inputs) {
-  const rows = x.length / inputs, outputs = weight.length / inputs, y = new Float32Array(rows * outputs);
+  const rows = x.length / inputs;
+  const outputs = weight.length / inputs;
+  const y = new Float32Array(rows * outputs);
   for (let o = 0; o < outputs; o += 4) {
-    const o1 = Math.min(o + 1, outputs - 1), o2 = Math.min(o + 2, outputs - 1), o3 = Math.min(o + 3, outputs - 1);
-    const w0 = o * inputs, w1 = o1 * inputs, w2 = o2 * inputs, w3 = o3 * inputs;
-    const b0 = bias ? bias[o] : 0, b1 = bias ? bias[o1] : 0, b2 = bias ? bias[o2] : 0, b3 = bias ? bias[o3] : 0;
+    const o1 = Math.min(o + 1, outputs - 1);
+    const o2 = Math.min(o + 2, outputs - 1);
+    const o3 = Math.min(o + 3, outputs - 1);
     for (let r = 0; r < rows; r += 2) {
-      const s = Math.min(r + 1, rows - 1), xr = r * inputs, xs = s * inputs;
-      let r0 = b0, r1 = b1, r2 = b2, r3 = b3, s0 = b0, s1 = b1, s2 = b2, s3 = b3;
+      const s = Math.min(r + 1, rows - 1);
+      let [r0, r1, r2, r3, s0, s1, s2, s3] = [0, 0, 0, 0, 0, 0, 0, 0];
       for (let i = 0; i < inputs; i++) {
-        const a = x[xr + i], b = x[xs + i];
-        const u0 = weight[w0 + i], u1 = weight[w1 + i], u2 = weight[w2 + i], u3 = weight[w3 + i];
-        r0 += a * u0; r1 += a * u1; r2 += a * u2; r3 += a * u3;
-        s0 += b * u0; s1 += b * u1; s2 += b * u2; s3 += b * u3;
+        const a = x[r * inputs + i];
+        const b = x[s * inputs + i];
+        let w = weight[o * inputs + i];
+        r0 += a * w;
+        s0 += b * w;
+        w = weight[o1 * inputs + i];
+        r1 += a * w;
+        s1 += b * w;
+        w = weight[o2 * inputs + i];
+        r2 += a * w;
+        s2 += b * w;
+        w = weight[o3 * inputs + i];
+        r3 += a * w;
+        s3 += b * w;
       }
-      const yr = r * outputs, ys = s * outputs;
-      y[yr + o] = r0; y[yr + o1] = r1; y[yr + o2] = r2; y[yr + o3] = r3;
-      y[ys + o] = s0; y[ys + o1] = s1; y[ys + o2] = s2; y[ys + o3] = s3;
+      y.set([r0, r1, r2, r3].slice(0, outputs - o), r * outputs + o);
+      y.set([s0, s1, s2, s3].slice(0, outputs - o), s * outputs + o);
     }
   }
+  if (bias) for (let i = 0; i < y.length; i++) y[i] += bias[i % outputs];
   return y;
 }
 
 /** Each row of x: minus its mean, by its standard deviation, times gamma, plus beta. */
 function layerNorm(x, gamma, beta, eps) {
-  const width = gamma.length, y = new Float32Array(x.length);
+  const width = gamma.length;
+  const y = new Float32Array(x.length);
   for (let start = 0; start < x.length; start += width) {
     const { mean, deviation } = moments(x.subarray(start, start + width), eps);
     for (let i = 0; i < width; i++) y[start + i] = ((x[start + i] - mean) / deviation) * gamma[i] + beta[i];
@@ -72,7 +88,8 @@ function layerNorm(x, gamma, beta, eps) {
 }
 
 function moments(row, eps) {
-  let mean = 0, variance = 0;
+  let mean = 0;
+  let variance = 0;
   for (const value of row) mean += value / row.length;
   for (const value of row) variance += (value - mean) ** 2 / row.length;
   return { mean, deviation: Math.sqrt(variance + eps) };
@@ -82,7 +99,9 @@ const add = (a, b) => a.map((value, i) => value + b[i]);
 
 /** qᵢ·kⱼ/√d of token i with every token j in one head: (N). */
 function attentionScores(q, k, i, head, d, width) {
-  const tokens = k.length / width, scores = new Float64Array(tokens), qi = i * width + head * d;
+  const tokens = k.length / width;
+  const scores = new Float64Array(tokens);
+  const qi = i * width + head * d;
   for (let j = 0; j < tokens; j++) {
     const kj = j * width + head * d;
     let sum = 0;
@@ -92,10 +111,12 @@ function attentionScores(q, k, i, head, d, width) {
   return scores;
 }
 
-/** softmax(QKᵀ/√d)·V of every head: attentions (H, N, N), and what the heads found, side by side, (N, H·d). */
+/** softmax(QKᵀ/√d)·V of every head: attentions (H, N, N), and what they found, side by side, (N, H·d). */
 function attend(q, k, v, heads, d, temperature, muted) {
-  const width = heads * d, tokens = q.length / width;
-  const attentions = new Float32Array(heads * tokens * tokens), mixed = new Float32Array(q.length);
+  const width = heads * d;
+  const tokens = q.length / width;
+  const attentions = new Float32Array(heads * tokens * tokens);
+  const mixed = new Float32Array(q.length);
   for (let head = 0; head < heads; head++)
     for (let i = 0; i < tokens; i++) {
       const row = softmax(attentionScores(q, k, i, head, d, width), temperature);
@@ -110,10 +131,13 @@ function attend(q, k, v, heads, d, temperature, muted) {
   return { attentions, mixed };
 }
 
-/** RGB bytes (H, W, 3) → one row a patch, as the patch embedding's filters have them: colour, row, column. */
+/** RGB bytes (H, W, 3) → one row a patch, in the order of the filters: colour, row, column. */
 function cutIntoPatches(model, bytes) {
-  const [rows, cols] = model.grid, [height, width] = model.patch, { scale, shift } = model.pixels;
-  const pixels = new Float32Array(rows * cols * 3 * height * width), imageWidth = model.imageWidth;
+  const [rows, cols] = model.grid;
+  const [height, width] = model.patch;
+  const { scale, shift } = model.pixels;
+  const pixels = new Float32Array(rows * cols * 3 * height * width);
+  const imageWidth = model.imageWidth;
   let at = 0;
   for (let row = 0; row < rows; row++)
     for (let col = 0; col < cols; col++)
@@ -129,8 +153,8 @@ function cutIntoPatches(model, bytes) {
 /**
  * One image through the model.
  *
- * changes: { order: which patch stands in each place, gray: places that are gray, zeroPositions, dropped: layers,
- * muted: "layer,head", temperature: of attention }
+ * changes: { order: which patch stands in each place, gray: places that are gray, zeroPositions,
+ * dropped: layers, muted: "layer,head", temperature: of attention }
  */
 function forward(model, weights, bytes, changes = {}) {
   const { width, heads, headWidth, layers, eps } = model;
@@ -140,7 +164,8 @@ function forward(model, weights, bytes, changes = {}) {
   const embeddings = "vit.embeddings.patch_embeddings.projection";
 
   const patches = changePatches(model, cutIntoPatches(model, bytes), changes); // (N - 1, 3·P·P)
-  const embedded = linearBy(patches, embeddings, patches.length / (model.grid[0] * model.grid[1])); // (N - 1, D)
+  const count = model.grid[0] * model.grid[1];
+  const embedded = linearBy(patches, embeddings, patches.length / count); // (N - 1, D)
   const positions = w("vit.embeddings.position_embeddings").slice(); // (N, D)
   if (changes.zeroPositions) positions.fill(0, width); // CLS's stays
   const tokens = new Float32Array(embedded.length + width);
@@ -148,7 +173,8 @@ function forward(model, weights, bytes, changes = {}) {
   tokens.set(embedded, width);
 
   let x = add(tokens, positions); // (N, D)
-  const states = [x], steps = [];
+  const states = [x];
+  const steps = [];
   for (let l = 0; l < layers; l++) {
     if (changes.dropped?.includes(l)) {
       states.push(x);
@@ -157,7 +183,8 @@ function forward(model, weights, bytes, changes = {}) {
     }
     const at = `vit.layers.${l}`;
     const normed = norm(x, `${at}.layernorm_before`);
-    const [q, k, v] = ["q", "k", "v"].map((name) => linearBy(normed, `${at}.attention.${name}_proj`, width)); // (N, H·d)
+    const project = (name) => linearBy(normed, `${at}.attention.${name}_proj`, width);
+    const [q, k, v] = ["q", "k", "v"].map(project); // (N, H·d)
     const muted = (head) => Boolean(changes.muted?.includes(`${l},${head}`));
     const { attentions, mixed } = attend(q, k, v, heads, headWidth, changes.temperature ?? 1, muted);
     const fromAttention = linearBy(mixed, `${at}.attention.o_proj`, heads * headWidth); // (N, D)
@@ -168,16 +195,31 @@ function forward(model, weights, bytes, changes = {}) {
     const fromMlp = linearBy(active, `${at}.mlp.fc2`, model.mlpWidth); // (N, D)
     x = add(middle, fromMlp);
     states.push(x);
-    steps.push({ normed, q, k, v, attentions, mixed, fromAttention, middle, normedAgain, wide, active, fromMlp });
+    steps.push({
+      normed,
+      q,
+      k,
+      v,
+      attentions,
+      mixed,
+      fromAttention,
+      middle,
+      normedAgain,
+      wide,
+      active,
+      fromMlp,
+    });
   }
-  const finals = states.map((state) => norm(state.subarray(0, width), "vit.layernorm")); // CLS alone goes on: (D)
-  const lens = finals.map((cls) => linearBy(cls, "classifier", width)); // L + 1 times (C); the last are the logits
+  // Only CLS goes on, (D); and to see what each layer would have said, the CLS of each
+  const finals = states.map((state) => norm(state.subarray(0, width), "vit.layernorm"));
+  const lens = finals.map((cls) => linearBy(cls, "classifier", width)); // L + 1 times (C), at last the logits
   return { patches, embedded, positions, states, steps, finals, lens };
 }
 
 /** Patches in another order, and some of them gray, which is what the model takes for the byte 128. */
 function changePatches(model, patches, { order, gray = [] }) {
-  const size = patches.length / (model.grid[0] * model.grid[1]), { scale, shift } = model.pixels;
+  const size = patches.length / (model.grid[0] * model.grid[1]);
+  const { scale, shift } = model.pixels;
   const changed = patches.slice();
   order?.forEach((from, to) => changed.set(patches.subarray(from * size, (from + 1) * size), to * size));
   for (const place of gray)

@@ -1,5 +1,5 @@
-// Pillow's way to make an image smaller or larger, with its whole numbers, so that a dropped image becomes the
-// same pixels as in Python. Source: Pillow's src/libImaging/Resample.c, described there; this is not its code.
+// Pillow's way to make an image smaller or larger, with its whole numbers, so that a dropped image becomes
+// the same pixels as in Python. It is described in Pillow's src/libImaging/Resample.c; this is not its code.
 "use strict";
 
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
@@ -8,7 +8,8 @@ const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 const FILTERS = {
   1: { reach: 3, weight: (x) => sinc(x) * sinc(x / 3) }, // Lanczos
   2: { reach: 1, weight: (x) => 1 - x }, // bilinear
-  3: { reach: 2, weight: (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2) }, // bicubic
+  // bicubic
+  3: { reach: 2, weight: (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2) },
   4: { reach: 0.5, weight: () => 1 }, // box
   5: { reach: 1, weight: (x) => sinc(x) * (0.54 + 0.46 * Math.cos(Math.PI * x)) }, // Hamming
 };
@@ -16,7 +17,9 @@ const ONE = 2 ** 22; // weights are whole numbers of this
 
 /** For each of `to` pixels: the first of `from` pixels that it is made of, and their weights. */
 function resampling(from, to, filter) {
-  const { reach, weight } = FILTERS[filter], scale = from / to, wide = Math.max(scale, 1);
+  const { reach, weight } = FILTERS[filter];
+  const scale = from / to;
+  const wide = Math.max(scale, 1);
   return Array.from({ length: to }, (_, pixel) => {
     const centre = (pixel + 0.5) * scale;
     const first = Math.max(Math.trunc(centre - reach * wide + 0.5), 0);
@@ -33,12 +36,14 @@ function resampling(from, to, filter) {
 /** Bytes (height, width, 3) → (height, to, 3). */
 function resizeRows(bytes, height, width, to, filter) {
   if (width === to) return bytes;
-  const made = new Uint8ClampedArray(height * to * 3), plan = resampling(width, to, filter);
+  const made = new Uint8ClampedArray(height * to * 3);
+  const plan = resampling(width, to, filter);
   for (let y = 0; y < height; y++)
     plan.forEach(({ first, weights }, x) => {
       for (let colour = 0; colour < 3; colour++) {
-        let sum = ONE / 2, at = (y * width + first) * 3 + colour;
-        for (const weight of weights) (sum += bytes[at] * weight), (at += 3);
+        let sum = ONE / 2;
+        let at = (y * width + first) * 3 + colour;
+        for (const weight of weights) ((sum += bytes[at] * weight), (at += 3));
         made[(y * to + x) * 3 + colour] = Math.floor(sum / ONE);
       }
     });
@@ -74,7 +79,9 @@ function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenC
     const half = (length - part) / 2; // torchvision rounds half a pixel to the even one, transformers down
     return evenCrop && half % 1 && Math.floor(half) % 2 ? Math.ceil(half) : Math.floor(half);
   };
-  const top = start(toHeight, crop[0]), left = start(toWidth, crop[1]), part = new Uint8ClampedArray(crop[0] * crop[1] * 3);
+  const top = start(toHeight, crop[0]);
+  const left = start(toWidth, crop[1]);
+  const part = new Uint8ClampedArray(crop[0] * crop[1] * 3);
   for (let y = 0; y < crop[0]; y++) {
     const from = ((top + y) * toWidth + left) * 3;
     part.set(image.subarray(from, from + crop[1] * 3), y * crop[1] * 3);
@@ -82,13 +89,20 @@ function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenC
   return part;
 }
 
+/** The pixel under the middle of each new one. Pillow adds up the steps, and so do we: it decides ties. */
 function nearest(bytes, height, width, toHeight, toWidth) {
+  const places = (from, to) => {
+    const step = from / to;
+    const found = [];
+    for (let at = step / 2; found.length < to; at += step) found.push(Math.floor(at));
+    return found;
+  };
   const made = new Uint8ClampedArray(toHeight * toWidth * 3);
-  for (let y = 0; y < toHeight; y++)
-    for (let x = 0; x < toWidth; x++)
-      for (let c = 0; c < 3; c++) {
-        const fromY = Math.floor(((y + 0.5) * height) / toHeight), fromX = Math.floor(((x + 0.5) * width) / toWidth);
-        made[(y * toWidth + x) * 3 + c] = bytes[(fromY * width + fromX) * 3 + c];
-      }
+  const columns = places(width, toWidth);
+  places(height, toHeight).forEach((fromY, y) =>
+    columns.forEach((fromX, x) => {
+      for (let c = 0; c < 3; c++) made[(y * toWidth + x) * 3 + c] = bytes[(fromY * width + fromX) * 3 + c];
+    }),
+  );
   return made;
 }
