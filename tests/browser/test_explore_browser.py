@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from conftest import PATIENCE
@@ -172,6 +173,7 @@ def test_resizing_is_pillows(filter: int, demo: ViTPipeline, shared_reader: Read
     settings: list[dict[str, Any]] = [
         {"shortest": None, "size": [32, 32], "crop": None},
         {"shortest": None, "size": [113, 47], "crop": None},
+        {"shortest": None, "size": [9, 70], "crop": None},
         {"shortest": 31, "size": [None, None], "crop": [23, 30]},
     ]
     script = """([bytes, settings]) => [...resizeImage(new Uint8Array(bytes), 50, 76, settings)]"""
@@ -183,7 +185,8 @@ def test_resizing_is_pillows(filter: int, demo: ViTPipeline, shared_reader: Read
         processor = ViTImageProcessorPil(size=size, crop_size=crop, do_center_crop=bool(one["crop"]), **plain)
         expected = processor(images=[image], return_tensors="np").pixel_values[0].transpose(1, 2, 0)
         pixels = np.asarray(image).ravel().tolist()
-        found = shared_reader.do(script, [pixels, {**one, "filter": filter, "evenCrop": False}])
+        own = {"filter": filter, "evenCrop": False, "tallFirst": int(PIL.__version__.split(".")[0]) >= 13}
+        found = shared_reader.do(script, [pixels, one | own])
         assert np.abs(np.array(found).reshape(expected.shape) - expected).max() == 0
 
 

@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -183,6 +184,8 @@ def _resize(processor: Any) -> dict[str, Any] | None:
         "filter": int(processor.resample),
         "crop": [crop.height, crop.width] if crop else None,
         "evenCrop": isinstance(processor, TimmImageProcessor),
+        # since 13, Pillow begins with the height where that falls by more than twice as much as the width
+        "tallFirst": int(PIL.__version__.partition(".")[0]) >= 13,
     }
 
 

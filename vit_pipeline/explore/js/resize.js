@@ -59,8 +59,14 @@ function transpose(bytes, height, width) {
   return turned;
 }
 
-/** An image of RGB bytes → the model's size, as the checkpoint's processor says. */
-function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenCrop }) {
+/** Bytes (height, width, 3) → (to, width, 3). */
+function resizeColumns(bytes, height, width, to, filter) {
+  if (height === to) return bytes;
+  return transpose(resizeRows(transpose(bytes, height, width), width, height, to, filter), width, to);
+}
+
+/** An image of RGB bytes → the model's size, as the checkpoint's processor and this Pillow do it. */
+function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenCrop, tallFirst }) {
   let [toHeight, toWidth] = size;
   if (shortest) {
     const long = Math.trunc((shortest * Math.max(height, width)) / Math.min(height, width));
@@ -68,11 +74,12 @@ function resizeImage(bytes, height, width, { shortest, size, filter, crop, evenC
   }
   let image = bytes;
   if (filter === 0) image = nearest(bytes, height, width, toHeight, toWidth);
-  else {
+  else if (tallFirst && height > toHeight && height - toHeight > 2 * (width - toWidth)) {
+    image = resizeColumns(image, height, width, toHeight, filter);
+    image = resizeRows(image, toHeight, width, toWidth, filter);
+  } else {
     image = resizeRows(image, height, width, toWidth, filter);
-    image = transpose(image, height, toWidth);
-    image = resizeRows(image, toWidth, height, toHeight, filter);
-    image = transpose(image, toWidth, toHeight);
+    image = resizeColumns(image, height, toWidth, toHeight, filter);
   }
   if (!crop) return image;
   const start = (length, part) => {
