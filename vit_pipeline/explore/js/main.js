@@ -177,7 +177,7 @@ function overview() {
             const row = app.now.row(l, head, app.token);
             const box = { x: l * w + gap / 2, y: head * hh + gap / 2, width: w - gap, height: hh - gap };
             if (row) drawPixels(context, sharesImage(row), box.x, box.y, box.width, box.height);
-            else drawCrossed(context, 0, 0);
+            else drawCrossed(context, box);
             if (
               (app.stage === "head" || app.stage === "layer") &&
               l === app.layer &&

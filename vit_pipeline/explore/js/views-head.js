@@ -150,7 +150,7 @@ function attentionMatrix() {
   const canvas = surface(
     (context, width, height) => {
       const rows = Array.from({ length: TOKENS }, (_, i) => app.now.row(app.layer, app.head, i));
-      if (!rows[0]) return drawCrossed(context, width, height);
+      if (!rows[0]) return drawCrossed(context, { width, height });
       const now = `${app.layer},${app.head}`;
       if (drawn !== now || image.run !== app.now) {
         // Each row to its own largest: a row is one token's shares, and they sum to 1

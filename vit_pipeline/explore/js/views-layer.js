@@ -28,7 +28,7 @@ function viewLayers() {
       const canvas = surface(
         (context, width, height) => {
           const row = app.now.row(l, head, app.token);
-          if (!row) return drawCrossed(context, width, height);
+          if (!row) return drawCrossed(context, { width, height });
           drawPixels(context, sharesImage(row), 0, 0, width, height);
         },
         { "aria-hidden": "true", role: "presentation" },
@@ -88,11 +88,12 @@ function sharesImage(row) {
   const largest = row.subarray(1).reduce((a, b) => Math.max(a, b), 1e-12);
   return pixelImage(rows, cols, (i) => heat(row[i + 1] / largest));
 }
-function drawCrossed(context, width, height) {
+/** In the place of a picture: nothing was computed there. */
+function drawCrossed(context, { x = 0, y = 0, width, height }) {
   context.strokeStyle = colour("soft");
   context.lineWidth = 1;
-  line(context, 4, 4, width - 4, height - 4);
-  line(context, width - 4, 4, 4, height - 4);
+  line(context, x + 4, y + 4, x + width - 4, y + height - 4);
+  line(context, x + width - 4, y + 4, x + 4, y + height - 4);
 }
 
 /** CLS and the image, with one token chosen. */
@@ -162,7 +163,7 @@ function viewLayer() {
       (context, width, height) => {
         const values = arrayOf(block);
         if (values) drawPixels(context, matrixImage(values, values.length / TOKENS), 0, 0, width, height);
-        else drawCrossed(context, width, height);
+        else drawCrossed(context, { width, height });
       },
       { "aria-hidden": "true", role: "presentation" },
     );

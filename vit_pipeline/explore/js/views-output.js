@@ -21,7 +21,12 @@ function viewOutput() {
       h("h3", {}, t("lens")),
       para("lens_intro"),
       after,
-      h("div", { class: "side-by-side lens" }, chart, bars),
+      h(
+        "div",
+        { class: "side-by-side lens" },
+        h("div", {}, chart, para("lens_axis", {}, { class: "note" })),
+        bars,
+      ),
       h("h3", {}, t("logits_softmax")),
       sums,
     ],
