@@ -377,6 +377,7 @@ def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_read
     reader.settle()
 
 
+@pytest.mark.slow
 def test_without_a_worker_the_page_itself_computes(demo: ViTPipeline, tmp_path: Path, browser: Any) -> None:
     """As in a notebook that allows none; and in a notebook's frame."""
     page = explore(CAT, demo)
