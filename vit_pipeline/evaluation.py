@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,28 +233,32 @@ class _Pass:
             return [*self.pipe.forward(pixel_values).float().cpu().numpy()]  # B of (C,)
 
         prepare = self.pipe.preparer()
-        for batch in engine.run(images(), prepare, compute, batch_size=batch_size, clock=self.clock):
-            rows = np.zeros(len(batch), measures.OBSERVED)
-            for row, (name, found) in zip(rows, batch, strict=True):
-                image, truth = begun.popleft()
-                if isinstance(found, VitPipelineError):
-                    row["truth"] = -1
-                    self.errors += [str(found)] * (len(self.errors) < _ERRORS)
-                    on_error(found)
-                elif not np.isfinite(found).all():
-                    raise CheckpointError(f"{self.pipe.name}: the logits are not finite: use dtype float32")
-                else:
-                    measures.observe(row, found, truth)
-                    if place % every == 0:
-                        self.logits[place] = found.copy()  # not the whole batch
-                    if row["rank"]:
-                        said = int(row["predicted"])
-                        self.wrong.append((row["confidence"], -place, name, image, truth, said))
-                row["name"] = zlib.crc32(name.encode("utf-8", "surrogatepass"))
-                place += 1
-            self.wrong = heapq.nlargest(_MISTAKES, self.wrong)
-            batches.append(rows)
-            progress(place)
+        run = engine.run(images(), prepare, compute, batch_size=batch_size, clock=self.clock)
+        with closing(run):  # whatever happens, its threads end
+            for batch in run:
+                rows = np.zeros(len(batch), measures.OBSERVED)
+                for row, (name, found) in zip(rows, batch, strict=True):
+                    image, truth = begun.popleft()
+                    if isinstance(found, VitPipelineError):
+                        row["truth"] = -1
+                        self.errors += [str(found)] * (len(self.errors) < _ERRORS)
+                        on_error(found)
+                    elif not np.isfinite(found).all():
+                        raise CheckpointError(
+                            f"{self.pipe.name}: the logits are not finite: use dtype float32"
+                        )
+                    else:
+                        measures.observe(row, found, truth)
+                        if place % every == 0:
+                            self.logits[place] = found.copy()  # not the whole batch
+                        if row["rank"]:
+                            said = int(row["predicted"])
+                            self.wrong.append((row["confidence"], -place, name, image, truth, said))
+                    row["name"] = zlib.crc32(name.encode("utf-8", "surrogatepass"))
+                    place += 1
+                self.wrong = heapq.nlargest(_MISTAKES, self.wrong)
+                batches.append(rows)
+                progress(place)
         self.rows = np.concatenate(batches)
 
     def mistakes(self) -> tuple[Mistake, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,15 +29,13 @@ def replacing(path: str | Path, advice: str = "") -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}{target.suffix}")
+        partial.touch(exist_ok=False)
         try:
             yield partial
             if partial.exists():
                 with partial.open("rb+") as file:
                     os.fsync(file.fileno())
-                partial.chmod(0o666 & ~_umask())  # mkstemp made it private
                 partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -60,19 +59,13 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
         ) as partial:
             yield Path(partial)
-            for path in Path(partial).iterdir():
-                path.chmod(
-                    (0o777 if path.is_dir() else 0o666) & ~_umask()
-                )  # safetensors makes its file private
-            Path(partial).chmod(0o777 & ~_umask())
+            (mode := Path(partial, ".mode")).touch()  # what this process gives a new file
+            rights = mode.stat().st_mode & 0o666
+            mode.unlink()
+            for path in (Path(partial), *Path(partial).iterdir()):  # safetensors makes its file private
+                path.chmod(rights | (rights & 0o444) >> 2 if path.is_dir() else rights)
             if target.exists():
                 target.rmdir()
             os.replace(partial, target)  # noqa: PTH105 (a folder)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {reason(error)}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

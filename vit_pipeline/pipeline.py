@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 import torch
+from safetensors import SafetensorError
 
 from . import engine, loading
 from .checkpoints.files import CALIBRATION
 from .checkpoints.folder import Calibration
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
-from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
+from .errors import ArgumentError, CheckpointError, OutputError, VitPipelineError, printable
 from .files import new_folder
 from .images import read_image, source_name, to_data_url
 from .names import DEFAULT_MODEL
@@ -182,7 +183,10 @@ class ViTPipeline:
         Plain transformers loads it, and so does :meth:`from_pretrained`. Raises OutputError.
         """
         with new_folder(folder) as partial_folder, quiet_transformers():
-            self.model.save_pretrained(partial_folder)
+            try:
+                self.model.save_pretrained(partial_folder)
+            except SafetensorError as error:  # no OSError, for a full disk
+                raise OutputError(f"{folder}: cannot be written: {error}") from error
             self.processor.save_pretrained(partial_folder)
             if self.calibration:
                 (partial_folder / CALIBRATION).write_text(json.dumps(asdict(self.calibration)), "utf-8")

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import ArgumentError, VitPipelineError
-from . import doctor, evaluate, explain, finetune, images, models, webui
+from . import doctor, evaluate, explain, explore, finetune, images, models, webui
 from .terminal import note
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ COMMANDS = (
     images.classify,
     models.structure,
     explain.explain,
+    explore.explore,
     images.features,
     images.similar,
     finetune.finetune,

@@ -33,6 +33,7 @@ Plan = data.Plan
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 _RUN = "run.json"
+_ENOUGH = 100  # images to choose an epoch by
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def finetune(
             for Adam the best one falls as the width grows (Yang et al. 2022).
         batch_size: images in one forward pass.
         dtype: of ``"full"``: ``"bfloat16"`` for products of matrices; the weights are float32 all the same.
-        validation: the share of each class that is validated with where the source has no ``val``; 0 for
-            ``"full"`` trains on everything for all epochs.
+        validation: the share of each class that is validated with where the source has no ``val``. None is
+            where there is a ``test`` and they would be few: ``"full"`` then trains on all, for all epochs.
         seed: draws everything that is drawn.
         resume: go on with an unfinished run of the same settings and images.
         on_error: called for each image that cannot be read; it is left out.
@@ -136,7 +137,9 @@ def finetune(
         for text in seen.errors.values():
             if on_error:
                 on_error(ImageError(text))
-        held_out = validation if method == "full" or not any(item.split == "test" for item in items) else 0
+        trained = sum(item.split != "test" for item in items)
+        chooses = method == "full" and validation * trained >= _ENOUGH  # an epoch: fewer images mislead
+        held_out = validation if chooses or trained == len(items) else 0
         plan, truth, of = data.make_plan(source, items, seen, seed, held_out)
         if on_plan:
             on_plan(plan)

@@ -10,11 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from .. import __version__
-from ..checkpoints.processors import quiet_transformers
-from ..errors import OutputError, printable, reason
+from ..errors import printable
 from ..files import new_folder
 from ..structure.render import escape_markdown
 
@@ -66,12 +63,8 @@ def render(found: Finetuned, name: str) -> str:
 
 def save(found: Finetuned, folder: str | Path) -> None:
     """As ``Finetuned.save`` says."""
-    with new_folder(folder) as partial, quiet_transformers():
-        try:
-            found.pipe.model.save_pretrained(partial)
-        except SafetensorError as error:  # no OSError, for a full disk
-            raise OutputError(f"{folder}: cannot be written: {reason(error)}") from error
-        found.pipe.processor.save_pretrained(partial)
+    with new_folder(folder) as partial:
+        found.pipe.save_pretrained(partial)
         texts = {
             "README.md": render(found, "card.md.j2"),
             "training.json": json.dumps(to_dict(found), ensure_ascii=False, indent=2),

@@ -196,6 +196,8 @@ def make_plan(
             own = draw.permutation(np.flatnonzero((truth[left] == index) & (splits == "train")))
             count = max(round(validation * len(own)), 1) if len(own) > 1 else 0
             splits[own[: min(count, len(own) - 1)]] = "val"
+    elif "val" not in splits:
+        notes.append("no val, and none is drawn: all of train is trained on")
     of = {split: left[splits == split] for split in SPLITS}
     tables = {split: np.bincount(truth[found], minlength=len(labels)).tolist() for split, found in of.items()}
     counts = {split: dict(zip(labels, table, strict=True)) for split, table in tables.items()}

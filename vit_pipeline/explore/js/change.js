@@ -1,0 +1,371 @@
+// The prediction, beside what it was; and everything that can be changed.
+"use strict";
+
+const untouched = () => ({
+  order: null,
+  gray: [],
+  zeroPositions: false,
+  dropped: [],
+  muted: [],
+  temperature: 1,
+  outputTemperature: 1,
+});
+const isChanged = () => JSON.stringify(app.changes) !== JSON.stringify(untouched());
+
+/** Change something; the model runs again, and only the last of many wishes is computed. */
+function change(patch) {
+  app.changes = { ...app.changes, ...patch };
+  app.picture = pictureOf(app.bytes, app.changes);
+  paint();
+  app.rerun ??= (async () => {
+    let wish;
+    do {
+      wish = app.changes;
+      const trace = await app.engine("forward", app.bytes, wish);
+      app.now = liveRun(trace, wish.outputTemperature);
+      paint();
+    } while (wish !== app.changes);
+  })().finally(() => (app.rerun = null));
+  return app.rerun;
+}
+const reset = () => change(untouched());
+
+/** Another image: both what is compared with, and what is changed. */
+async function useImage(bytes, source) {
+  app.bytes = bytes;
+  app.source = source;
+  app.changes = untouched();
+  app.base = liveRun(await app.engine("forward", bytes, untouched()));
+  await change(untouched());
+}
+
+/** The image as it is given to the model, patches moved and gray. */
+function pictureOf(bytes, { order, gray }) {
+  const cols = model.grid[1];
+  const [ph, pw] = model.patch;
+  const width = model.imageWidth;
+  const all = bytesImage(bytes, bytes.length / 3 / width, width);
+  if (!order && !gray.length) return all;
+  const changed = document.createElement("canvas");
+  const context = changed.getContext("2d");
+  [changed.width, changed.height] = [all.width, all.height];
+  context.drawImage(all, 0, 0);
+  context.fillStyle = "rgb(128,128,128)";
+  for (let to = 0; to < PATCHES; to++) {
+    const from = order ? order[to] : to;
+    const x = (to % cols) * pw;
+    const y = Math.floor(to / cols) * ph;
+    if (gray.includes(to)) context.fillRect(x, y, pw, ph);
+    else context.drawImage(all, (from % cols) * pw, Math.floor(from / cols) * ph, pw, ph, x, y, pw, ph);
+  }
+  return changed;
+}
+
+/** A file → RGB bytes of the model's size. What is transparent is laid on white, as in Python. */
+async function readFile(file) {
+  const bitmap = await createImageBitmap(file, {
+    imageOrientation: "from-image",
+    colorSpaceConversion: "none",
+  });
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  context.drawImage(bitmap, 0, 0);
+  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+  const bytes = new Uint8Array((rgba.length / 4) * 3);
+  for (let i = 0, at = 0; i < rgba.length; i += 4) for (let c = 0; c < 3; c++) bytes[at++] = rgba[i + c];
+  return app.engine("resize", bytes, bitmap.height, bitmap.width);
+}
+async function takeFile(file) {
+  if (!file) return;
+  try {
+    await useImage(await readFile(file), file.name);
+    say(t("image_taken", { name: file.name }));
+  } catch {
+    say(t("image_bad", { name: file.name }));
+  }
+}
+
+/** The bars, always in sight. */
+function predictionPanel() {
+  const bars = h("div", { class: "bars" });
+  const title = h("p", { class: "verdict", "aria-live": "polite" });
+  const legend = h("p", { class: "legend" });
+  const panel = h(
+    "section",
+    { class: "panel prediction", "aria-labelledby": "prediction-title" },
+    h("h2", { id: "prediction-title" }, t("prediction")),
+    title,
+    bars,
+    legend,
+  );
+  return remembering(
+    panel,
+    () => [app.now, app.base, app.changes],
+    () => {
+      if (!CLASSES) return fill(title, ...rich("no_classes"));
+      const now = app.now.scores();
+      const before = app.base.scores();
+      const best = ranking(now)[0];
+      const was = ranking(before)[0];
+      const shown =
+        CLASSES <= 10
+          ? ranking(before)
+          : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
+      fill(
+        title,
+        ...(best === was
+          ? rich("verdict", { label: label(best), score: percent(now[best]) })
+          : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })),
+      );
+      fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
+      fill(
+        legend,
+        ...(isChanged()
+          ? [
+              h("span", { class: "key-before" }),
+              t("legend_before"),
+              " ",
+              h("span", { class: "key-now" }),
+              t("legend_now"),
+            ]
+          : [t(given.live ? "legend_untouched" : "legend_recorded", { count: CLASSES })]),
+      );
+    },
+  );
+}
+
+const changePanel = () => (given.live ? liveSwitches() : unavailableSwitches());
+
+/** What could be changed if the model were in the page, and why it is not. */
+function unavailableSwitches() {
+  const names = ["gray", "image", "positions", "layers", "temperature"];
+  const boxes = names.map((name) =>
+    h("label", { class: "check" }, h("input", { type: "checkbox", disabled: true }), t(`switch_${name}`)),
+  );
+  const why = para(
+    `reason_${given.reason ?? "asked"}`,
+    { parameters: count(model.parameters) },
+    { class: "note" },
+  );
+  const list = h("fieldset", { disabled: true }, h("legend", { class: "hidden" }, t("change")), boxes);
+  const title = h("h2", { id: "change-title" }, t("change"));
+  const labelled = { class: "panel change", "aria-labelledby": "change-title" };
+  return Object.assign(h("section", labelled, title, para("change_recorded"), why, list), { redraw() {} });
+}
+
+/** All switches. */
+function liveSwitches() {
+  let drag = null;
+  let tool = "gray";
+  const boxes = () => tokenBoxes(0, 0, canvas.clientWidth, false);
+  const canvas = surface(
+    (context, width) => {
+      const found = tokenBoxes(0, 0, width, false);
+      drawImage(context, found.image);
+      drawGrid(context, found.image);
+      if (document.activeElement === area || area.matches(":hover"))
+        frame(context, found.box(app.paintAt), drag ? "key" : "query");
+      if (drag?.from && drag.from !== app.paintAt) frame(context, found.box(drag.from), "query");
+    },
+    { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
+  );
+  const setGray = (place, on) => {
+    const gray = app.changes.gray.filter((one) => one !== place);
+    change({ gray: on ? [...gray, place] : gray });
+  };
+  const swap = (a, b) => {
+    const order = app.changes.order ? [...app.changes.order] : numbered(PATCHES).map(([i]) => i);
+    [order[a], order[b]] = [order[b], order[a]];
+    change({ order: order.every((from, to) => from === to) ? null : order });
+  };
+  const area = tokenPicker({
+    name: t("paint_picker"),
+    least: 1,
+    boxes,
+    get: () => app.paintAt,
+    tell: () => (app.changes.gray.includes(app.paintAt - 1) ? t("is_gray") : ""),
+    set: (token) => {
+      app.paintAt = token;
+      if (drag && tool === "gray") setGray(token - 1, drag.on);
+      area.redraw();
+      canvas.redraw();
+    },
+    press: (token) => {
+      if (tool === "gray") {
+        const on = !app.changes.gray.includes(token - 1);
+        setGray(token - 1, on);
+        drag = { on };
+      } else if (drag?.keyboard) {
+        swap(drag.from - 1, token - 1);
+        drag = null;
+      } else drag = { from: token };
+    },
+  });
+  // With the keyboard a patch is taken by Enter and put down by Enter; with a pointer, pressed and let go
+  area.addEventListener(
+    "keydown",
+    () => (drag = tool === "swap" && drag?.from ? { from: drag.from, keyboard: true } : null),
+    false,
+  );
+  area.addEventListener("pointerdown", (event) => area.setPointerCapture(event.pointerId));
+  area.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse" || !event.buttons) return;
+    const token = boxes().at(event.offsetX, event.offsetY);
+    if (token === app.paintAt) return;
+    app.paintAt = token;
+    if (drag && tool === "gray") setGray(token - 1, drag.on);
+    canvas.redraw();
+  });
+  for (const end of ["pointerup", "pointercancel"])
+    area.addEventListener(end, () => {
+      if (tool === "swap" && drag?.from && drag.from !== app.paintAt) swap(drag.from - 1, app.paintAt - 1);
+      drag = null;
+      canvas.redraw();
+    });
+  const tools = choice(
+    t("tool"),
+    [
+      ["gray", t("tool_gray")],
+      ["swap", t("tool_swap")],
+    ],
+    () => tool,
+    (value) => ((tool = value), tools.redraw()),
+  );
+  const shuffle = h(
+    "button",
+    { type: "button", onclick: () => change({ order: shuffled(PATCHES) }) },
+    t("shuffle"),
+  );
+  const file = h("input", {
+    type: "file",
+    accept: "image/*",
+    class: "hidden",
+    id: "file",
+    onchange: () => takeFile(file.files[0]),
+  });
+  const drop = model.resize
+    ? h(
+        "p",
+        { class: "drop" },
+        file,
+        h("label", { for: "file", class: "button" }, t("choose_image")),
+        h("span", {}, t("drop_here")),
+      )
+    : para("no_resize", {}, { class: "note" });
+  const check = (key, get, set) => {
+    const input = h("input", { type: "checkbox", onchange: () => set(input.checked) });
+    return Object.assign(h("label", { class: "check" }, input, t(key)), {
+      redraw: () => (input.checked = get()),
+    });
+  };
+  const positions = check(
+    "switch_positions",
+    () => app.changes.zeroPositions,
+    (zeroPositions) => change({ zeroPositions }),
+  );
+  const toggle = (list, value) =>
+    list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
+  const switches = [];
+  const table = h(
+    "div",
+    { class: "switches", role: "group", "aria-label": t("switch_layers"), style: `--layers:${model.layers}` },
+    h("span", {}),
+  );
+  const button = (text, name, isOff, flip, look) => {
+    const made = h(
+      "button",
+      { type: "button", class: look, "aria-label": name, title: name, onclick: flip },
+      text,
+    );
+    made.redraw = () => made.setAttribute("aria-pressed", !isOff());
+    switches.push(made);
+    table.append(made);
+  };
+  for (let l = 0; l < model.layers; l++)
+    button(
+      String(l),
+      t("layer_on", { layer: l }),
+      () => app.changes.dropped.includes(l),
+      () => change({ dropped: toggle(app.changes.dropped, l) }),
+      "layer",
+    );
+  for (let head = 0; head < model.heads; head++) {
+    table.append(h("span", {}, t("head_n", { head })));
+    for (let l = 0; l < model.layers; l++)
+      button(
+        "",
+        t("head_on", { layer: l, head }),
+        () => app.changes.muted.includes(`${l},${head}`) || app.changes.dropped.includes(l),
+        () => change({ muted: toggle(app.changes.muted, `${l},${head}`) }),
+        "head",
+      );
+  }
+  const temperature = (key, name) =>
+    slider(t(key), {
+      min: -2,
+      max: 2,
+      step: 0.1,
+      get: () => Math.log2(app.changes[name]),
+      set: (value) => change({ [name]: 2 ** value }),
+      say: (value) => `T = ${(2 ** value).toFixed(2)}`,
+    });
+  const sliders = [
+    temperature("temperature_attention", "temperature"),
+    temperature("temperature_output", "outputTemperature"),
+  ];
+  const undo = h("button", { type: "button", class: "reset", onclick: reset }, t("reset"));
+  const painter = h("div", { class: "pick-on painter" }, canvas, area);
+  const panel = h(
+    "section",
+    { class: "panel change", "aria-labelledby": "change-title" },
+    h("header", {}, h("h2", { id: "change-title" }, t("change")), undo),
+    h(
+      "div",
+      { class: "change-body" },
+      h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)),
+      positions,
+      h("p", { class: "label" }, t("switch_layers")),
+      table,
+      para("switch_note", {}, { class: "note" }),
+      sliders,
+      model.resize ? para("jpeg_note", {}, { class: "note" }) : null,
+    ),
+  );
+  return remembering(
+    panel,
+    () => [app.changes, app.picture],
+    () => {
+      canvas.redraw();
+      area.redraw();
+      positions.redraw();
+      [...switches, ...sliders].forEach((one) => one.redraw());
+      undo.disabled = !isChanged();
+    },
+  );
+}
+
+/** The numbers below `many` in an order of chance. */
+function shuffled(many) {
+  const order = Array.from({ length: many }, (_, i) => i);
+  for (let i = many - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}
+
+/** Dropping a file anywhere on the page. */
+function acceptDrops() {
+  if (!given.live || !model.resize) return;
+  const body = document.body;
+  body.addEventListener("dragover", (event) => (event.preventDefault(), body.classList.add("dropping")));
+  body.addEventListener("dragleave", (event) => event.relatedTarget || body.classList.remove("dropping"));
+  body.addEventListener("drop", (event) => {
+    event.preventDefault();
+    body.classList.remove("dropping");
+    takeFile(event.dataTransfer.files[0]);
+  });
+}

@@ -1,0 +1,400 @@
+// All layers at once, and one layer opened.
+"use strict";
+
+/** The layer × head grid of what one token attends to. */
+function viewLayers() {
+  const chooser = tokenChooser();
+  const cells = [];
+  const grid = h("div", {
+    class: "heads",
+    role: "group",
+    "aria-label": t("heads_grid"),
+    style: `--layers:${model.layers};--ratio:${RATIO}`,
+  });
+  grid.append(
+    h("span", {}),
+    ...numbered(model.layers).map(([l]) =>
+      h(
+        "button",
+        { type: "button", class: "layer-name", onclick: () => update({ stage: "layer", layer: l }) },
+        h("small", {}, t("layer_short")),
+        ` ${l}`,
+      ),
+    ),
+  );
+  for (let head = 0; head < model.heads; head++) {
+    grid.append(h("span", { class: "head-name" }, t("head_n", { head })));
+    for (let l = 0; l < model.layers; l++) {
+      const canvas = surface(
+        (context, width, height) => {
+          const row = app.now.row(l, head, app.token);
+          if (!row) return drawCrossed(context, { width, height });
+          drawPixels(context, sharesImage(row), 0, 0, width, height);
+        },
+        { "aria-hidden": "true", role: "presentation" },
+      );
+      const cell = h(
+        "button",
+        {
+          type: "button",
+          class: "cell",
+          "aria-label": t("open_head", { layer: l, head }),
+          onclick: () => update({ stage: "head", layer: l, head }),
+        },
+        canvas,
+      );
+      cell.redraw = canvas.redraw;
+      cells.push(cell);
+      grid.append(cell);
+    }
+  }
+  const says = h("div", { class: "lens-line", style: `--layers:${model.layers}` });
+  return {
+    nodes: [
+      para("layers_intro", { layers: model.layers, heads: model.heads }),
+      h(
+        "div",
+        { class: "side-by-side narrow-left" },
+        h("figure", {}, chooser, h("figcaption", {}, t("choose_token"))),
+        h("div", {}, grid, CLASSES ? says : null),
+      ),
+      para("layers_note", {}, { class: "note" }),
+    ],
+    draw() {
+      chooser.redraw();
+      cells.forEach((cell) => cell.redraw());
+      if (!CLASSES) return;
+      fill(
+        says,
+        h("span", { class: "head-name" }, t("lens_says")),
+        ...numbered(model.layers).map(([l]) => {
+          const scores = app.now.scores(l + 1);
+          const best = ranking(scores)[0];
+          return h(
+            "button",
+            { type: "button", onclick: () => update({ stage: "output", after: l + 1 }) },
+            h("b", {}, label(best)),
+            h("small", {}, percent(scores[best], 0)),
+          );
+        }),
+      );
+    },
+  };
+}
+
+/** What one token attends to as a map over the patches; each map to its own largest. */
+function sharesImage(row) {
+  const [rows, cols] = model.grid;
+  const largest = row.subarray(1).reduce((a, b) => Math.max(a, b), 1e-12);
+  return pixelImage(rows, cols, (i) => heat(row[i + 1] / largest));
+}
+/** In the place of a picture: nothing was computed there. */
+function drawCrossed(context, { x = 0, y = 0, width, height }) {
+  context.strokeStyle = colour("soft");
+  context.lineWidth = 1;
+  line(context, x + 4, y + 4, x + width - 4, y + height - 4);
+  line(context, x + width - 4, y + 4, x + 4, y + height - 4);
+}
+
+/** CLS and the image, with one token chosen. */
+function tokenChooser() {
+  const boxes = () => tokenBoxes(1, 1, canvas.clientWidth - 2);
+  const canvas = surface(
+    (context, width) => {
+      const found = tokenBoxes(1, 1, width - 2);
+      drawImage(context, found.image);
+      drawGrid(context, found.image);
+      drawCls(context, found.box(0));
+      frame(context, found.box(app.token), "query");
+    },
+    { "aria-hidden": "true", role: "presentation" },
+  );
+  const fit = () => (canvas.style.height = `${tokensHeight(canvas.clientWidth - 2) + 2}px`);
+  new ResizeObserver(fit).observe(canvas);
+  const picker = tokenPicker({
+    name: t("choose_token"),
+    get: () => app.token,
+    set: (token) => update({ token }),
+    boxes,
+  });
+  const whole = h("div", { class: "pick-on" }, canvas, picker);
+  whole.redraw = () => (fit(), canvas.redraw(), picker.redraw());
+  return whole;
+}
+
+/** The parts of a layer, in the order in which data pass them: [what is drawn, how wide it is]. */
+const BLOCKS = {
+  norm1: ["normed"],
+  qkv: ["q"],
+  heads: ["mixed"],
+  project: ["fromAttention"],
+  add1: ["middle"],
+  norm2: ["normedAgain"],
+  widen: ["wide"],
+  gelu: ["active"],
+  narrow: ["fromMlp"],
+  add2: ["after"],
+};
+
+function viewLayer() {
+  const layers = slider(t("layer"), {
+    min: 0,
+    max: model.layers - 1,
+    get: () => app.layer,
+    set: (layer) => update({ layer }),
+    say: String,
+  });
+  const chooser = tokenChooser();
+  const detail = h("div", { class: "fill block-detail" });
+  const dimension = slider(t("dimension"), {
+    min: 0,
+    max: model.width - 1,
+    get: () => app.dim,
+    set: (dim) => update({ dim }),
+    say: String,
+  });
+  const arrayOf = (block) => {
+    const step = app.now.steps?.[app.layer];
+    return block === "add2" ? app.now.states?.[app.layer + 1] : step?.[BLOCKS[block][0]];
+  };
+  const canvases = [];
+  const box = (block) => {
+    const canvas = surface(
+      (context, width, height) => {
+        const values = arrayOf(block);
+        if (values) drawPixels(context, matrixImage(values, values.length / TOKENS), 0, 0, width, height);
+        else drawCrossed(context, { width, height });
+      },
+      { "aria-hidden": "true", role: "presentation" },
+    );
+    canvases.push(canvas);
+    const button = h(
+      "button",
+      { type: "button", class: `block ${block}`, "data-block": block, onclick: () => update({ block }) },
+      h("b", {}, rich(`block_${block}`)),
+      block.startsWith("add") ? null : canvas,
+    );
+    return button;
+  };
+  const arrow = () => h("i", { class: "arrow", "aria-hidden": "true" });
+  const branch = (name, text, blocks) =>
+    h(
+      "div",
+      { class: `branch ${name}` },
+      h("span", { class: "branch-name" }, text),
+      h(
+        "div",
+        { class: "blocks" },
+        blocks.flatMap((block, i) => (i ? [arrow(), box(block)] : [box(block)])),
+      ),
+    );
+  const diagram = h(
+    "div",
+    { class: "diagram" },
+    h("div", { class: "residual", "aria-hidden": "true" }, h("span", {}, t("residual"))),
+    branch("attention", t("attention_half"), ["norm1", "qkv", "heads", "project"]),
+    box("add1"),
+    branch("mlp", t("mlp_half"), ["norm2", "widen", "gelu", "narrow"]),
+    box("add2"),
+  );
+  return {
+    nodes: [
+      para("layer_intro"),
+      layers,
+      diagram,
+      h(
+        "div",
+        { class: "side-by-side narrow-left" },
+        h("figure", {}, chooser, h("figcaption", {}, t("choose_token"))),
+        h("div", { class: "fill" }, detail, dimension),
+      ),
+    ],
+    draw() {
+      layers.redraw();
+      chooser.redraw();
+      dimension.redraw();
+      dimension.hidden = !(app.block.startsWith("norm") && app.now.steps?.[app.layer]);
+      canvases.forEach((canvas) => canvas.redraw());
+      diagram
+        .querySelectorAll(".block")
+        .forEach((b) => b.setAttribute("aria-pressed", b.dataset.block === app.block));
+      fill(detail, ...blockDetail(app.block));
+    },
+  };
+}
+
+/** What a part of the layer does to the chosen token, with its numbers. */
+function blockDetail(block) {
+  const step = app.now.steps?.[app.layer];
+  const of = (array) => slice(array, app.token, array.length / TOKENS);
+  const head = [
+    h(
+      "h3",
+      {},
+      rich(block.startsWith("add") ? "residual_title" : `block_${block}`),
+      " · ",
+      tokenName(app.token),
+    ),
+    para(`about_${block}`, {
+      width: model.width,
+      wide: model.mlpWidth,
+      heads: model.heads,
+      d: model.headWidth,
+    }),
+  ];
+  const norms = app.now.norms(app.layer, app.token);
+  if (app.now.steps && !step) return [...head, para("layer_dropped", {}, { class: "note" })];
+  if (block === "heads") {
+    const maps = numbered(model.heads).map(([i]) => {
+      const canvas = surface(
+        (context, width, height) =>
+          drawPixels(context, sharesImage(app.now.row(app.layer, i, app.token)), 0, 0, width, height),
+        { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
+      );
+      return h(
+        "button",
+        {
+          type: "button",
+          class: "cell big",
+          "aria-label": t("open_head", { layer: app.layer, head: i }),
+          onclick: () => update({ stage: "head", head: i }),
+        },
+        canvas,
+        h("span", {}, t("head_n", { head: i })),
+      );
+    });
+    return [
+      ...head,
+      h("div", { class: "head-row" }, maps),
+      step && strip(of(step.mixed), { name: t("found"), tall: true, groups: model.heads }),
+    ];
+  }
+  if (block === "add1" || block === "add2") {
+    const [a, b, sum] = block === "add1" ? norms : norms.slice(2);
+    const names =
+      block === "add1"
+        ? ["before", "adds_attention", "after_attention"]
+        : ["after_attention", "adds_mlp", "after_mlp"];
+    const vectors =
+      step &&
+      (block === "add1"
+        ? [app.now.states[app.layer], step.fromAttention, step.middle]
+        : [step.middle, step.fromMlp, app.now.states[app.layer + 1]]
+      ).map(of);
+    const limit = vectors && reach(vectors.flatMap((values) => [...values]));
+    return [
+      ...head,
+      formula(block === "add1" ? "[x:x] + [a:attention] = [e:x′]" : "[e:x′] + [a:MLP] = [x:x⁺]"),
+      ...(vectors ? vectors.map((values, i) => strip(values, { name: t(names[i]), limit, tall: true })) : []),
+      h(
+        "table",
+        { class: "numbers" },
+        [a, b, sum].map((value, i) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, t(names[i])),
+            h(
+              "td",
+              { class: "bar-cell" },
+              h("span", { class: "bar", style: `--share:${value / Math.max(a, b, sum)}` }),
+            ),
+            h("td", {}, number(value, 2)),
+          ),
+        ),
+      ),
+      para("norm_note", {}, { class: "note" }),
+    ];
+  }
+  if (!step) return [...head, para("not_recorded", {}, { class: "note" })];
+  if (block === "norm1" || block === "norm2") {
+    const before = of(block === "norm1" ? app.now.states[app.layer] : step.middle);
+    const after = of(block === "norm1" ? step.normed : step.normedAgain);
+    const { mean, deviation } = moments(before, model.eps);
+    const name = `vit.layers.${app.layer}.layernorm_${block === "norm1" ? "before" : "after"}`;
+    const d = Math.min(app.dim, model.width - 1);
+    const gamma = app.weights[`${name}.weight`][d];
+    const beta = app.weights[`${name}.bias`][d];
+    return [
+      ...head,
+      formula("[e:y] = ([x:x] − μ) / σ · γ + β"),
+      strip(before, { name: t("in"), mark: d, tall: true }),
+      strip(after, { name: t("out"), mark: d, tall: true }),
+      formula("({x} − {mean}) / {deviation} · {gamma} + {beta} = [e:{y}]", {
+        x: number(before[d]),
+        mean: inFormula(mean),
+        deviation: number(deviation),
+        gamma: inFormula(gamma),
+        beta: inFormula(beta),
+        y: number(after[d]),
+      }),
+    ];
+  }
+  if (block === "qkv")
+    return [
+      ...head,
+      ...["q", "k", "v"].map((name) =>
+        strip(of(step[name]), {
+          name: `[${{ q: "query", k: "key", v: "value" }[name]}:${name}]`,
+          tall: true,
+          groups: model.heads,
+        }),
+      ),
+      para("qkv_note", { heads: model.heads, d: model.headWidth }, { class: "note" }),
+    ];
+  if (block === "gelu")
+    return [
+      ...head,
+      formula("GELU(x) = x · Φ(x) = x · ½ (1 + erf(x / √2))"),
+      geluPlot(of(step.wide)),
+      para(
+        "gelu_note",
+        { open: of(step.wide).filter((x) => x > 0).length, count: model.mlpWidth },
+        { class: "note" },
+      ),
+    ];
+  const [from, to] = {
+    project: ["mixed", "fromAttention"],
+    widen: ["normedAgain", "wide"],
+    narrow: ["active", "fromMlp"],
+  }[block];
+  return [
+    ...head,
+    formula("[e:y] = W [x:x] + b"),
+    strip(of(step[from]), { name: t("in"), tall: true }),
+    strip(of(step[to]), { name: t("out"), tall: true }),
+  ];
+}
+
+/** GELU, and where this token's numbers lie on it. */
+function geluPlot(values) {
+  return surface(
+    (context, width, height) => {
+      const [low, high] = [-4, 4];
+      const x = (v) => ((v - low) / (high - low)) * width;
+      const y = (v) => height - 24 - ((v + 0.5) / 4.5) * (height - 36);
+      context.strokeStyle = colour("line");
+      context.lineWidth = 1;
+      line(context, 0, y(0), width, y(0));
+      line(context, x(0), 0, x(0), height);
+      context.strokeStyle = colour("soft");
+      context.lineWidth = 2;
+      context.beginPath();
+      for (let v = low; v <= high; v += 0.05) context.lineTo(x(v), y(gelu(v)));
+      context.stroke();
+      context.fillStyle = colour("attention");
+      context.globalAlpha = 0.45;
+      for (const v of values) {
+        context.beginPath();
+        context.arc(x(Math.min(Math.max(v, low), high)), y(Math.min(gelu(v), high)), 3, 0, 7);
+        context.fill();
+      }
+      context.globalAlpha = 1;
+      context.fillStyle = colour("soft");
+      context.font = "12px system-ui, sans-serif";
+      context.textAlign = "center";
+      for (const v of [-3, -2, -1, 1, 2, 3]) context.fillText(signed(String(v)), x(v), height - 6);
+    },
+    { class: "plot", "aria-label": t("gelu_plot", { count: values.length }) },
+  );
+}
