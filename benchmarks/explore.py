@@ -16,8 +16,8 @@ from playwright.sync_api import sync_playwright
 from rounds import EXAMPLES, alternate, machine, median_ratio, table
 
 from vit_pipeline import ViTPipeline
-from vit_pipeline.explore import HERE
-from vit_pipeline.explore.record import record
+from vit_pipeline.explorer import HERE
+from vit_pipeline.explorer.record import record
 
 LOAD = """([model, tensors, bytes, image]) => {
   const floats = new Float32Array(Uint8Array.from(atob(bytes), c => c.charCodeAt(0)).buffer);

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .batch import classify as classify
     from .evaluation import Evaluation as Evaluation
     from .evaluation import evaluate as evaluate
+    from .explorer import Exploration as Exploration
+    from .explorer import explore as explore
     from .features import similar as similar
     from .pipeline import LabelScore as LabelScore
     from .pipeline import Prediction as Prediction
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 _LATER = {
     "batch": ["classify"],
     "evaluation": ["Evaluation", "evaluate"],
+    "explorer": ["Exploration", "explore"],
     "features": ["similar"],
     "pipeline": ["LabelScore", "Prediction", "ViTPipeline", "predict"],
     "structure": ["ModelStructure", "compare", "describe"],

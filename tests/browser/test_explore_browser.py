@@ -22,7 +22,7 @@ from tiny import change_json, make_checkpoint
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from vit_pipeline import ViTPipeline
-from vit_pipeline.explore import explore
+from vit_pipeline.explorer import explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -19,8 +19,8 @@ from tiny import change_json, make_checkpoint
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from vit_pipeline import ArgumentError, ImageError, OutputError, ViTPipeline
-from vit_pipeline.explore import HERE, SCRIPTS, WORKER, explore
-from vit_pipeline.explore.record import pack, quantise, record
+from vit_pipeline.explorer import HERE, SCRIPTS, WORKER, explore
+from vit_pipeline.explorer.record import pack, quantise, record
 
 CAT = Path(__file__).parents[2] / "examples" / "cat.png"
 TEXT = tomllib.loads((HERE / "text.toml").read_text("utf-8"))

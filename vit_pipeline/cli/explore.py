@@ -46,7 +46,7 @@ def explore(
     pipe = open()
     from itertools import islice
 
-    from ..explore import explore as explored
+    from ..explorer import explore as explored
     from ..sources import find_images
 
     found = list(islice(find_images(sources), 2))
