@@ -1,6 +1,6 @@
 # make demo       classify the example photos, offline after the install
 # make webui      the page in the browser, http://127.0.0.1:7860
-# make test       all tests;  make test-quick: those that answer in under a minute;  make fuzz: long
+# make test       the tests;  make test-quick: those that answer in under a minute;  make check-all: also the long ones
 # make explorer   writes docs/explorer.html, the cat followed through the embedded model
 # make check      ruff, mypy, import-linter
 # make notebooks  runs both notebooks again;  make screenshots: those of the READMEs
@@ -10,7 +10,7 @@ BIN := .venv/bin
 PILLOW13 := $(BIN)/python -m pip install --quiet --no-deps pillow==13.0.0
 PREDICT := $(BIN)/vit-pipeline predict --model demo
 
-.PHONY: demo test test-quick webui notebooks screenshots explorer check fuzz format clean
+.PHONY: demo test test-quick check-all webui notebooks screenshots explorer check fuzz format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -33,7 +33,7 @@ explorer: .venv/installed
 	$(BIN)/vit-pipeline explore --model demo -o docs/explorer.html examples/cat.png
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadfile
 
 test-quick: .venv/installed-dev
 	$(BIN)/python -m pytest -m "unit and not slow" --numprocesses auto --dist loadfile
@@ -43,6 +43,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-all: check fuzz
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 fuzz: .venv/installed-dev
 	VIT_PIPELINE_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz

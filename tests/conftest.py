@@ -18,6 +18,7 @@ from hub_server import HubServer
 # Before torch is imported, here and in every process that a test starts: the models are small, and threads
 # that wait for each other in a loop take a busy machine's cores from everybody.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # pytest-xdist's; transcripts are as wide as a pipe's
 
 Run = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[str]]

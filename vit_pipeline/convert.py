@@ -32,5 +32,5 @@ def convert(
     :meth:`ViTPipeline.save_pretrained` raises.
     """
     with new_folder(folder) as partial:
-        ViTPipeline.from_pretrained(name, revision, device=device, **options).save_pretrained(partial)
+        ViTPipeline.from_pretrained(name, revision, device=device, **options).write_files(partial)
     return Path(folder)

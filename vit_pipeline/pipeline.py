@@ -23,7 +23,7 @@ from . import engine, loading
 from .checkpoints.files import CALIBRATION
 from .checkpoints.folder import Calibration
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
-from .errors import ArgumentError, CheckpointError, OutputError, VitPipelineError, printable
+from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
 from .files import new_folder
 from .images import read_image, source_name, to_data_url
 from .names import DEFAULT_MODEL
@@ -182,14 +182,19 @@ class ViTPipeline:
 
         Plain transformers loads it, and so does :meth:`from_pretrained`. Raises OutputError.
         """
-        with new_folder(folder) as partial_folder, quiet_transformers():
+        with new_folder(folder) as partial_folder:
+            self.write_files(partial_folder)
+
+    def write_files(self, folder: Path) -> None:
+        """The same into a folder that somebody else completes. Raises OSError."""
+        with quiet_transformers():
             try:
-                self.model.save_pretrained(partial_folder)
-            except SafetensorError as error:  # no OSError, for a full disk
-                raise OutputError(f"{folder}: cannot be written: {error}") from error
-            self.processor.save_pretrained(partial_folder)
-            if self.calibration:
-                (partial_folder / CALIBRATION).write_text(json.dumps(asdict(self.calibration)), "utf-8")
+                self.model.save_pretrained(folder)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error  # such as a full disk
+            self.processor.save_pretrained(folder)
+        if self.calibration:
+            (folder / CALIBRATION).write_text(json.dumps(asdict(self.calibration)), "utf-8")
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from serve import ROOT, WebUI, shared
 
 from vit_pipeline import predict
 from vit_pipeline.images import MAX_BYTES
+from vit_pipeline.webui.guard import MAX_BODY
 
 CAT = ROOT / "examples" / "cat.png"
 
@@ -221,7 +222,6 @@ def test_files_that_were_not_uploaded_are_not_read(web: WebUI) -> None:
         ("GET", "/monitoring"),
         ("GET", "/gradio_api/runs"),
         ("GET", "/docs"),
-        ("POST", "/gradio_api/component_server"),
         ("POST", "/gradio_api/run/classify"),
         ("POST", "/gradio_api/vibe-code"),
         ("POST", "/gradio_api/process_recording"),
@@ -282,7 +282,7 @@ def test_uploads_that_are_too_large_are_refused(web: WebUI) -> None:
         pass
     else:
         assert sent.status_code in (411, 413)
-    declared = {"Content-Length": str(2 * 2**20)}
+    declared = {"Content-Length": str(MAX_BODY + 1)}
     assert raw(web.url, "POST", "/gradio_api/call/classify", b"[", declared)[0] == 413
     test_health(web)
 

@@ -208,6 +208,25 @@ def test_the_inside_of_an_answer(web: WebUI, visit: Any, lang: str) -> None:
     overlay(page, dog.heatmap("occlusion"))
 
 
+def test_the_explorer_follows_the_pages_image(web: WebUI, visit: Any) -> None:
+    visitor = visit(web.url)
+    page = visitor.page
+    visitor.choose_tab(3)
+    page.click("#explore-button")
+    page.wait_for_selector("#explorer :text('Choose an image first')")
+    visitor.choose_tab(0)
+    page.locator("#image input[type=file]").set_input_files(CAT)
+    visitor.answer("cat.png")
+    visitor.choose_tab(3)
+    page.click("#explore-button")
+    frame = page.frame_locator("#explorer iframe")
+    frame.locator("body:has-text('cat.png in demo')").wait_for()
+    expected = predict(CAT, "demo")
+    frame.locator(f"body:has-text('{expected.label}, {expected.score:.1%}')").wait_for()
+    frame.get_by_role("button", name="Shuffle all patches").click()  # it computes in the page itself
+    frame.locator(f"body:not(:has-text('{expected.label}, {expected.score:.1%}'))").wait_for()
+
+
 def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url, permissions=["camera"])
     page, image = visitor.page, base64.b64encode(CAT.read_bytes()).decode()

@@ -67,6 +67,8 @@ def test_the_public_names() -> None:
         "classify",
         "Evaluation",
         "evaluate",
+        "Exploration",
+        "explore",
         "similar",
         "LabelScore",
         "Prediction",

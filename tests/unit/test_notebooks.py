@@ -167,6 +167,7 @@ def test_runs_offline_and_shows_what_is_committed(run: Run, lang: str) -> None:
     assert {"en": "of 10 classes", "zh": "共 10 类"}[lang] in texts(now["predict"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_takes_the_model_from_the_hub(hub: HubServer, run: Run, tiny_files: dict[str, bytes]) -> None:
     hub.add(REPO, tiny_files)
@@ -179,6 +180,7 @@ def test_takes_the_model_from_the_hub(hub: HubServer, run: Run, tiny_files: dict
     assert "Predicted class: thing" in texts(cells["predict"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_other_errors_are_not_hidden_behind_the_demo_model(run: Run) -> None:
@@ -186,6 +188,7 @@ def test_other_errors_are_not_hidden_behind_the_demo_model(run: Run) -> None:
         run(model="vit-bass", last="load")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_runs_on_a_model_shaped_like_vit_b16(run: Run, tmp_path: Path) -> None:
@@ -201,6 +204,7 @@ def test_runs_on_a_model_shaped_like_vit_b16(run: Run, tmp_path: Path) -> None:
     assert "1 / 197" in texts(cells["one-patch"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_runs_on_a_timm_checkpoint(run: Run, tmp_path: Path) -> None:

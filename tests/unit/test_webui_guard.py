@@ -101,7 +101,7 @@ def test_methods_and_routes(guard: Guard) -> None:
         f"{API}/upload",
     ):
         assert status(guard, "GET", path) == 404, path
-    for path in ("component_server", "run/classify", "cancel/x", "call/load", "upload/x"):
+    for path in ("component_server/x", "run/classify", "cancel/x", "call/load", "upload/x"):
         assert status(guard, "POST", f"{API}/{path}") == 404, path
     answered, headers = ask(guard, "GET", "/")
     assert answered == 200

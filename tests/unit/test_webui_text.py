@@ -11,12 +11,13 @@ import vit_pipeline
 from vit_pipeline import errors
 from vit_pipeline.explain import METHODS
 from vit_pipeline.names import KNOWN_MODELS
+from vit_pipeline.webui.handlers import TABS
 from vit_pipeline.webui.views import TEXTS, words
 
 FOLDER = Path(vit_pipeline.__file__).parent / "webui"
 SOURCES = [path.read_text("utf-8") for path in (*FOLDER.glob("*.py"), *FOLDER.glob("templates/*.html"))]
 MADE_UP = {f"about_{name}" for name in KNOWN_MODELS} | {"source_embedded", "source_folder"}
-MADE_UP |= {f"tab_{name}" for name in ("classify", "model", "structure", "api")}
+MADE_UP |= {f"tab_{name}" for name in TABS}
 MADE_UP |= {name for name in [*vars(errors), "Busy", "NoImageError", "Exception"] if name in TEXTS}
 MADE_UP |= {f"view_{name}" for name in ("given", "seen", "evidence")} | {f"method_{m}" for m in METHODS}
 MADE_UP |= {"examples_known", "examples_unknown", "common.upload", "common.complete"}

@@ -57,7 +57,12 @@ class Exploration:
 
 
 def explore(
-    image: Any, pipe: ViTPipeline, *, live: bool | None = None, lang: Literal["en", "zh"] | None = None
+    image: Any,
+    pipe: ViTPipeline,
+    *,
+    live: bool | None = None,
+    lang: Literal["en", "zh"] | None = None,
+    name: str | None = None,
 ) -> Exploration:
     """One image, followed through every step of the model, on a page that needs no network and no server.
 
@@ -66,10 +71,11 @@ def explore(
         live: True puts the model into the page, so that one can change the image and the model there; False
             only what the model did with this image; None: live where the page can do it.
         lang: the language the page opens in; None: the reader's.
+        name: what the page calls the image; None: by its file.
 
     Raises ImageError; ArgumentError where ``live`` is asked for and cannot be.
     """
-    name = source_name(image)
+    name = name or source_name(image)
     shown = name if name.startswith(("data:", "<")) else PurePath(name).name  # folders are nobody's business
     data = record(pipe, pipe.preprocess(pipe.read(image)), shown or name, live)
     return Exploration(data["source"], pipe.name, data["live"], _page(data, lang))

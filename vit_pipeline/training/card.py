@@ -64,7 +64,7 @@ def render(found: Finetuned, name: str) -> str:
 def save(found: Finetuned, folder: str | Path) -> None:
     """As ``Finetuned.save`` says."""
     with new_folder(folder) as partial:
-        found.pipe.save_pretrained(partial)
+        found.pipe.write_files(partial)
         texts = {
             "README.md": render(found, "card.md.j2"),
             "training.json": json.dumps(to_dict(found), ensure_ascii=False, indent=2),

@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import ImageError, UnsafeURLError
+from ..explorer import explore
 from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
 from ..names import KNOWN_MODELS
@@ -29,7 +30,7 @@ from .serving import Busy, ModelPool, Places, Worker
 MAX_FILES, MAX_TOP_K, MAX_HISTORY = 50, 10, 30
 #: Images that may wait for somebody else's server, and structures for being drawn.
 MAX_FETCHES, MAX_DRAWINGS = 8, 8
-TABS = ("classify", "model", "structure", "api")
+TABS = ("classify", "model", "structure", "explorer", "api")
 _PROGRESS = gr.Progress()  # as a default, it asks Gradio for one that reports to the page
 Data = dict[str, Any]  # an answer; or a file as Gradio sends it: path, orig_name, …
 
@@ -65,7 +66,7 @@ class Handlers:
 
         What is empty is left alone: while a page is being opened, an answer may come in between.
         """
-        names = ["header", "badge", "hint", "about", "intro", "api"]
+        names = ["header", "badge", "hint", "about", "intro", "explorer", "api"]
         names += ["answer"] * bool(answer) + ["history"] * bool(past)
         values = {"name": name, "names": KNOWN_MODELS, "answer": answer, "past": past}
         values["origin"] = opened["origin"]
@@ -206,6 +207,17 @@ class Handlers:
         except Exception as error:
             return views.failure(error, lang)
         return (views.message(lang, "no_trace") if trace and not given else "") + found.to_html(fragment=True)
+
+    async def explorer(self, lang: Any, name: str, image: Data | None, url: str) -> str:
+        """The page that follows the page's image through the model in use, in a frame."""
+        try:
+            pipe = await self._model(name, lang)
+            file = await self._open(pipe, image, url)
+            with self._drawings:
+                found = await asyncio.to_thread(explore, file.getvalue(), pipe, lang=lang, name=file.name)
+        except Exception as error:
+            return views.failure(error, lang)
+        return found._repr_html_()
 
     async def _describe(self, pipe: ViTPipeline, lang: Any, source: Any, order: Any) -> ModelStructure:
         with self._drawings:

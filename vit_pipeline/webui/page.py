@@ -46,7 +46,7 @@ class Page:
                 self.lang = gr.Radio(**languages, show_label=False, container=False, elem_id="language")
             self.piece("badge", elem_id="badge")
             with gr.Tabs(elem_id="tabs") as self.tabs:
-                parts = (self.classify, self.load, self.structure, self.api)
+                parts = (self.classify, self.load, self.structure, self.explorer, self.api)
                 for name, part in zip(TABS, parts, strict=True):
                     with self.put(gr.Tab, f"tab_{name}", id=name) as tab:
                         part(tab)
@@ -141,6 +141,13 @@ class Page:
         given = [self.lang, self.model, flow, trace, self.image, self.url]
         for event in (tab.select, flow.input, trace.input, self.lang.input):
             event(self.do.structure, given, tree, **_QUIET | {"show_progress": "minimal"})
+
+    def explorer(self, _: gr.Tab) -> None:
+        self.piece("explorer")
+        button = self.put(gr.Button, {"value": "explore"}, variant="primary", elem_id="explore-button")
+        frame = gr.HTML(elem_id="explorer")
+        options = _QUIET | {"show_progress": "full", "show_progress_on": frame}
+        button.click(self.do.explorer, [self.lang, self.model, self.image, self.url], frame, **options)
 
     def api(self, _: gr.Tab) -> None:
         self.piece("api")
