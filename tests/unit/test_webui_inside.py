@@ -15,7 +15,8 @@ from vit_pipeline.errors import ArgumentError, VitPipelineError
 from vit_pipeline.explain import METHODS
 from vit_pipeline.images import to_data_url
 from vit_pipeline.webui import inside, views
-from vit_pipeline.webui.serving import Busy
+from vit_pipeline.webui.handlers import Handlers
+from vit_pipeline.webui.serving import Busy, ModelPool, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = ROOT / "examples" / "cat.png"
@@ -112,3 +113,11 @@ def test_so_many_may_wait() -> None:
 def test_arguments_are_named() -> None:
     with pytest.raises(ArgumentError, match="head"):
         look(ViTPipeline.from_pretrained("demo", device="cpu"), method="attention", head=1.5)
+
+
+@pytest.mark.parametrize("asked", [None, [], {}, {"model": "/etc", "lang": "zh"}, {"model": "", "image": 7}])
+def test_a_problem_is_a_sentence(asked: Any) -> None:
+    do = Handlers(ModelPool("demo", device="cpu"), Worker())
+    found = asyncio.run(do.inside(asked))
+    assert [*found] == ["problem"]
+    assert 'role="alert"' in found["problem"]

@@ -108,8 +108,9 @@ class Handlers:
             past,
         )
 
-    async def inside(self, asked: Data) -> Data:
+    async def inside(self, asked: Any) -> Data:
         """What the answer's card asks for; what went wrong stands in ``problem``."""
+        asked = asked if isinstance(asked, dict) else {}
         lang = str(asked.get("lang"))
         try:
             return await self.insides.look(await self.models.get(str(asked.get("model"))), lang, asked)
