@@ -8,20 +8,30 @@ from __future__ import annotations
 import heapq
 import json
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import __version__, engine, measures
 from .checkpoints.files import CALIBRATION, sha256_of
-from .errors import ArgumentError, CheckpointError, VitPipelineError, check_installed, printable
+from .errors import (
+    ArgumentError,
+    CheckpointError,
+    ImageError,
+    OutputError,
+    VitPipelineError,
+    check_installed,
+    printable,
+    reason,
+)
 from .files import checked_suffix, replacing
-from .labelled import Labelled, match_labels, read_labelled
+from .labelled import Labelled, file_state, match_labels, read_labelled
 from .names import KNOWN_MODELS
 from .pipeline import ViTPipeline
 
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
 
 OnError = Callable[[VitPipelineError], None]
 _MISTAKES, _ERRORS, _GRID = 24, 100, 24  # in a report
+_CHUNK = 64  # batches in one file of those that are kept
 _LOGITS = 10_000_000  # kept for the temperature, 40 MB; beyond, those of every second, third, … image
 
 
@@ -140,6 +151,7 @@ def evaluate(
     split: str | None = None,
     batch_size: int = 8,
     seed: int = 0,
+    work: str | Path | None = None,
     on_error: OnError | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -154,6 +166,7 @@ def evaluate(
         mapping: what the labels mean, see :func:`.labelled.match_labels`.
         batch_size: images in one forward pass.
         seed: draws the half of the images to calibrate on.
+        work: a folder that keeps what is computed: the same call resumes there. Delete it when you are done.
         on_error: called for each image that cannot be read; it counts neither as right nor as wrong.
         progress: called after every batch: images so far, images in all (twice as many with ``against``).
 
@@ -165,9 +178,16 @@ def evaluate(
     this = _Pass(pipe, data, mapping)
     other = _Pass(against, data, mapping) if against else None  # where its labels do not fit, nothing runs
     total, say = this.total * (2 if other else 1), progress or (lambda done, total: None)
-    this.run(batch_size, on_error or (lambda error: None), lambda done: say(done, total))
+    keep = Path(work) if work is not None and pipe.provenance.files else None
+    if keep:
+        try:
+            keep.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{keep}: cannot be made a folder: {reason(error)}") from error
+    this.run(batch_size, on_error or (lambda error: None), lambda done: say(done, total), keep)
     if other:
-        other.run(batch_size, lambda error: None, lambda done: say(this.total + done, total))
+        keep = keep if other.pipe.provenance.files else None
+        other.run(batch_size, lambda error: None, lambda done: say(this.total + done, total), keep)
         if not np.array_equal(this.rows["name"], other.rows["name"]):
             raise ArgumentError(f"{source}: has changed between the two models; evaluate again")
     rows = this.rows[this.rows["truth"] >= 0]
@@ -198,8 +218,17 @@ def evaluate(
         calibration=measures.calibrate(this.rows, this.logits, seed),
         published=published,
         comparison=measures.compare(this.rows, other.rows, _name(other.pipe)) if other else None,
-        images_per_second=len(this.rows) / (this.clock.wait + this.clock.model),
+        images_per_second=this.computed / max(this.clock.wait + this.clock.model, 1e-9),
     )
+
+
+class _Part(NamedTuple):
+    """What is known of some images."""
+
+    rows: Array  #: of ``OBSERVED``
+    places: Array  #: of those whose logits are kept, among all images
+    logits: Array  #: (…, C)
+    errors: Array  #: of those that could not be read, why
 
 
 class _Pass:
@@ -216,50 +245,83 @@ class _Pass:
         self.logits: dict[int, Array] = {}  # place among the rows → (C,)
         self.errors: list[str] = []
         self.wrong: list[tuple[float, int, str, Any, int, int]] = []  # the most confident first
-        self.clock = engine.Clock()
+        self.clock, self.computed = engine.Clock(), 0
 
-    def run(self, batch_size: int, on_error: OnError, progress: Callable[[int], None]) -> None:
-        begun: deque[tuple[Any, int]] = deque()  # images without a result so far, and the classes they show
-        batches, place = [self.rows], 0
+    def run(
+        self, batch_size: int, on_error: OnError, progress: Callable[[int], None], work: Path | None
+    ) -> None:
         every = 1 + self.total * len(self.pipe.labels) // _LOGITS
+        labelled = ((name, image, self.meant.get(label)) for name, image, label in self.data)
+        images = ((name, image, truth) for name, image, truth in labelled if truth is not None)
+        parts, place = [self.rows], 0
+        while part := [*islice(images, _CHUNK * batch_size)]:
+            path = work / f"{self._digest(part, batch_size, every)}.npz" if work else None
+            if path and path.exists():
+                with np.load(path) as kept:
+                    found = _Part(*(kept[name] for name in _Part._fields))
+                progress(place + len(part))
+            else:
+                found = self._compute(part, place, batch_size, every, progress)
+                if path:
+                    with replacing(path) as partial, partial.open("wb") as file:
+                        np.savez(file, **found._asdict())
+            for text in found.errors.tolist():
+                self.errors += [text] * (len(self.errors) < _ERRORS)
+                on_error(ImageError(text))
+            self.logits |= dict(zip(found.places.tolist(), found.logits, strict=True))
+            for offset in np.flatnonzero((found.rows["rank"] > 0) & (found.rows["truth"] >= 0)):
+                (name, image, truth), row = part[offset], found.rows[offset]
+                mistake = row["confidence"], -place - int(offset), name, image, truth, int(row["predicted"])
+                self.wrong.append(mistake)
+            self.wrong = heapq.nlargest(_MISTAKES, self.wrong)
+            parts.append(found.rows)
+            place += len(part)
+        self.rows = np.concatenate(parts)
 
-        def images() -> Iterator[tuple[str, Any]]:
-            for name, image, label in self.data:
-                if (truth := self.meant.get(label)) is not None:
-                    begun.append((image, truth))
-                    yield name, image
+    def _compute(
+        self,
+        part: list[tuple[str, Any, int]],
+        place: int,
+        batch_size: int,
+        every: int,
+        progress: Callable[[int], None],
+    ) -> _Part:
+        """Some images, the first of which is number ``place``."""
 
         def compute(pixel_values: torch.Tensor, _: list[str]) -> list[Array]:
             return [*self.pipe.forward(pixel_values).float().cpu().numpy()]  # B of (C,)
 
-        prepare = self.pipe.preparer()
-        run = engine.run(images(), prepare, compute, batch_size=batch_size, clock=self.clock)
+        rows, errors = np.zeros(len(part), measures.OBSERVED), list[str]()
+        logits: dict[int, Array] = {}
+        pairs, prepare = ((name, image) for name, image, _ in part), self.pipe.preparer()
+        each = zip(count(place), rows, part, strict=False)
+        run = engine.run(pairs, prepare, compute, batch_size=batch_size, clock=self.clock)
         with closing(run):  # whatever happens, its threads end
             for batch in run:
-                rows = np.zeros(len(batch), measures.OBSERVED)
-                for row, (name, found) in zip(rows, batch, strict=True):
-                    image, truth = begun.popleft()
+                for (_, found), (number, row, (name, _, truth)) in zip(batch, each, strict=False):
+                    row["name"] = zlib.crc32(name.encode("utf-8", "surrogatepass"))
                     if isinstance(found, VitPipelineError):
                         row["truth"] = -1
-                        self.errors += [str(found)] * (len(self.errors) < _ERRORS)
-                        on_error(found)
-                    elif not np.isfinite(found).all():
-                        raise CheckpointError(
-                            f"{self.pipe.name}: the logits are not finite: use dtype float32"
-                        )
-                    else:
-                        measures.observe(row, found, truth)
-                        if place % every == 0:
-                            self.logits[place] = found.copy()  # not the whole batch
-                        if row["rank"]:
-                            said = int(row["predicted"])
-                            self.wrong.append((row["confidence"], -place, name, image, truth, said))
-                    row["name"] = zlib.crc32(name.encode("utf-8", "surrogatepass"))
-                    place += 1
-                self.wrong = heapq.nlargest(_MISTAKES, self.wrong)
-                batches.append(rows)
-                progress(place)
-        self.rows = np.concatenate(batches)
+                        errors.append(str(found))
+                        continue
+                    if not np.isfinite(found).all():
+                        raise CheckpointError(f"{self.pipe.name}: logits are not finite: use dtype float32")
+                    measures.observe(row, found, truth)
+                    if number % every == 0:
+                        logits[number] = found.copy()  # not the whole batch
+                progress(number + 1)
+        self.computed += len(part)
+        table = np.stack([*logits.values()]) if logits else np.zeros((0, len(self.pipe.labels)), np.float32)
+        return _Part(rows, np.array([*logits], np.int64), table, np.array(errors, str))
+
+    def _digest(self, part: list[tuple[str, Any, int]], batch_size: int, every: int) -> str:
+        """Of all that these rows depend on; images are told apart as ``finetune`` does."""
+        pipe = self.pipe
+        settings = _name(pipe), pipe.provenance.sha256, str(pipe.device), batch_size, every, __version__
+        found = blake2b(repr(settings).encode(), digest_size=16)
+        for name, image, truth in part:
+            found.update(repr((name, truth, file_state(image))).encode())
+        return found.hexdigest()
 
     def mistakes(self) -> tuple[Mistake, ...]:
         """The most confident ones; read once more to be shown."""

@@ -14,7 +14,7 @@ from conftest import Run
 from PIL import Image
 from tiny import change_json, make_checkpoint
 
-from vit_pipeline import Evaluation, ViTPipeline, evaluate
+from vit_pipeline import Evaluation, ViTPipeline, evaluate, evaluation
 from vit_pipeline.errors import ArgumentError, CheckpointError, OutputError, VitPipelineError
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -288,6 +288,41 @@ def test_somebody_elses_calibration_json(model: Path, tmp_path: Path, text: str)
     assert "ignored calibration.json" in loaded.notes[-1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_was_computed_is_kept(
+    model: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(evaluation, "_CHUNK", 2)
+    images = tmp_path / "images"
+    shutil.copytree(table.parent, images)
+    (images / "007.png").write_bytes(b"no image")
+    pipe, work = ViTPipeline.from_pretrained(model, device="cpu", dtype=dtype), tmp_path / "work"
+    whole = evaluate(images / "labels.csv", pipe).to_dict()
+
+    def stop(done: int, total: int) -> None:
+        if done == 72:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(images / "labels.csv", pipe, work=work, progress=stop)
+    assert len([*work.iterdir()]) == 4  # of 16 images each
+    seen: list[VitPipelineError] = []
+    computed: list[int] = []
+    prepare = ViTPipeline.preparer
+    monkeypatch.setattr(
+        ViTPipeline, "preparer", lambda *of, **more: computed.append(1) or prepare(*of, **more)
+    )
+    resumed = evaluate(images / "labels.csv", pipe, work=work, on_error=seen.append).to_dict()
+    assert len(computed) == 6  # five times 16 images or fewer; and the mistakes that are shown
+    assert [str(error).partition(":")[0] for error in seen] == [str(images / "007.png")]
+    for found in (whole, resumed):
+        found.pop("images_per_second")
+    assert resumed == whole
+    shutil.copy(images / "008.png", images / "007.png")  # what has changed is computed again
+    assert evaluate(images / "labels.csv", pipe, work=work).unread == 0
+    assert len([*work.iterdir()]) == 10
+
+
 # The command
 
 
@@ -301,6 +336,7 @@ def test_the_command(run: Run, model: Path, table: Path, tmp_path: Path) -> None
     code, said, _ = run("predict", table.parent / "000.png", "--model", copy, "--device", "cpu")
     assert (code, "; calibrated " in said) == (0, True)
     assert report.read_text("utf-8").startswith("<!doctype html>")
+    assert not report.with_name("report.html.unfinished").exists()
     report = tmp_path / "report.json"
     arguments = ("--against-dtype", "bfloat16", "-o", report, "-q")
     code, out, err = run("evaluate", table, *options, *arguments)

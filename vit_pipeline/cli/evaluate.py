@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,7 +48,8 @@ def evaluate(
     """Measure how good a model is on labelled images.
 
     Prints top-1 with its 95 % interval, what is confused with what, and how far probabilities can be trusted.
-    With --write-calibration, predictions of the model say so too, and which images are unlike these.
+    Stopped or killed, the same command with -o resumes. With --write-calibration, predictions of the model
+    say how often such answers are right, and which images are unlike these.
 
     Example: vit-pipeline evaluate photos/ --model demo -o report.html
     """
@@ -63,7 +65,7 @@ def evaluate(
     other = open(**changed) if changed else None
     from ..evaluation import evaluate as run
 
-    errors = Errors()
+    errors, work = Errors(), output and output.with_name(f"{output.name}.unfinished")
     with progress_bars(quiet, "BarColumn", "MofNCompleteColumn", "TimeRemainingColumn") as bar:
         task = bar.add_task("") if bar else None
 
@@ -79,12 +81,14 @@ def evaluate(
             split=split,
             batch_size=batch_size,
             seed=seed,
+            work=work,
             on_error=errors,
             progress=progress,
         )
     print(found)
-    if output:
+    if output and work:
         found.save(output)
+        shutil.rmtree(work, ignore_errors=True)
     if write_calibration and place:
         note(f"{found.write_calibration(place)}: its predictions will say how often such answers are right")
     errors.exit()

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from .. import engine, measures
 from ..errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed, reason
 from ..files import replacing
+from ..labelled import file_state
 from ..loading import pick_dtype
 from ..pipeline import ViTPipeline
 from . import card, data, probe
@@ -211,11 +212,7 @@ def _listing(items: list[data.Item]) -> dict[str, Any]:
     """What tells whether images or labels have changed, without reading them."""
     found = blake2b(digest_size=16)
     for item in items:
-        file: tuple[int, int] | None = None
-        with suppress(OSError, TypeError, ValueError):  # a URL, an ImageError, no name that a file can have
-            stat = Path(item.image).stat()
-            file = stat.st_size, stat.st_mtime_ns
-        found.update(repr((item.name, item.label, item.split, file)).encode())
+        found.update(repr((item.name, item.label, item.split, file_state(item.image))).encode())
     return {"count": len(items), "digest": found.hexdigest()}
 
 
