@@ -9,7 +9,7 @@ import heapq
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import count, islice
@@ -239,8 +239,12 @@ class _Pass:
         if len(pipe.labels) < 2 or problem in ("regression", "multi_label_classification"):
             raise ArgumentError(f"{pipe.name}: does not choose one of several classes, so it has no accuracy")
         self.pipe, self.data = pipe, data
-        self.meant = match_labels(data.counts, pipe.labels, mapping)
-        self.total = sum(count for label, count in data.counts.items() if self.meant[label] is not None)
+        counts = data.counts
+        self.meant = match_labels([label for label in counts if counts[label]], pipe.labels, mapping)
+        for label in counts.keys() - self.meant.keys():  # an empty folder may be called anything
+            with suppress(ArgumentError):
+                self.meant |= match_labels([label], pipe.labels, mapping)
+        self.total = sum(counts[label] for label, meant in self.meant.items() if meant is not None)
         self.rows = np.zeros(0, measures.OBSERVED)
         self.logits: dict[int, Array] = {}  # place among the rows → (C,)
         self.errors: list[str] = []

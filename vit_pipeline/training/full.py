@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 LAYER_DECAY = 0.9  #: of the learning rate, from each layer to the one before it
 WEIGHT_DECAY = 0.05  #: not of biases, LayerNorm, CLS and positions
-WARM_UP = 0.1  #: of all steps
+WARM_UP = 0.3  #: of all steps: where they are few, a short one throws away what was learnt
 SMOOTHING = 0.1  #: of the labels
 PATIENCE = 10  #: epochs without a better validation before training ends
 SHIFT, ZOOM = 0.1, 0.2  #: of augmentation, as shares of the image
