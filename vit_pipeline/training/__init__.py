@@ -95,7 +95,7 @@ def finetune(
             and checkpoints are kept beside it, in ``<out>.unfinished``. None: nothing is written.
         method: ``"probe"``: only the head, by logistic regression on the features: exact, and quick.
             ``"full"``: all weights, from that head on (Kumar et al. 2022); the epoch with the smallest
-            validation loss is kept, which may be 0, before the first.
+            validation loss is kept.
         epochs, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added up for a step;
             ``flip`` mirrors half of the images: good for photos, wrong for letters, digits and signs.
         learning_rate: of ``"full"``, for the head; layers below have less. None: 0.2 / the model's width, as
@@ -149,11 +149,6 @@ def finetune(
         tuned = _with_head(pipe, plan.labels, weights, bias)
         if method == "full":
             history = full.train(tuned, items, truth, of, work, say, **recipe)
-            if len(of["val"]):
-                start = _measure(seen.features[of["val"]] @ weights.T + bias, truth[of["val"]])
-                if start["val_loss"] <= min(entry["val_loss"] for entry in history):  # no epoch is better
-                    tuned = _with_head(pipe, plan.labels, weights, bias)
-                history = [{"epoch": 0, **start}, *history]
         measured_on = next((name for name in ("test", "val") if len(of[name])), None)
         found: dict[str, Any] = {"accuracy": None, "classes": (), "confusion": ()}
         if measured_on:
@@ -172,13 +167,6 @@ def finetune(
         if out is not None and _is_main():
             made.save(out)
     return made
-
-
-def _measure(logits: Any, truth: Any) -> dict[str, float]:
-    """Of logits (N, C) and classes (N,), what ``full`` measures after an epoch."""
-    given, right = torch.from_numpy(logits).float(), torch.from_numpy(truth)
-    loss = torch.nn.functional.cross_entropy(given, right).item()
-    return {"val_loss": loss, "val_accuracy": (given.argmax(1) == right).float().mean().item()}
 
 
 def _check(recipe: Mapping[str, Any]) -> None:
