@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import count, islice
 from pathlib import Path
@@ -30,8 +31,8 @@ from .errors import (
     printable,
     reason,
 )
-from .files import checked_suffix, replacing
-from .labelled import Labelled, file_state, match_labels, read_labelled
+from .files import checked_suffix, file_state, kept_arrays, replacing, template
+from .labelled import Labelled, match_labels, read_labelled
 from .names import KNOWN_MODELS
 from .pipeline import ViTPipeline
 
@@ -106,8 +107,8 @@ class Evaluation:
         """Write a report: ``.html``, a page without scripts or network, or ``.json``. Raises OutputError."""
         html = checked_suffix(path, (".html", ".json")) == ".html"
         text = self._render("evaluation.html.j2") if html else json.dumps(self.to_dict(), ensure_ascii=False)
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
+        with replacing(path) as file:
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
 
     def write_calibration(self, folder: str | Path) -> Path:
         """Write temperature, threshold and where they are from into the model's folder; return the file.
@@ -124,22 +125,16 @@ class Evaluation:
         found = asdict(self.calibration) | {"top1": asdict(self.top1), "sha256": own, "version": __version__}
         found |= {f"ece_{name}": found.pop(name)["ece"] for name in ("before", "after")}
         found |= {"source": Path(self.source).name, "split": self.split, "images": self.images}
-        with replacing(Path(folder) / CALIBRATION) as partial:
-            partial.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        with replacing(Path(folder) / CALIBRATION) as file:
+            file.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
         return Path(folder) / CALIBRATION
 
     def _render(self, name: str) -> str:
-        from jinja2 import Environment, StrictUndefined
-
         shown = [scores.index for scores in self.classes]
         if len(shown) > _GRID:
             shown = sorted([*dict.fromkeys(i for pair in self.confused for i in pair.indices)][:_GRID])
-        pages = Environment(
-            autoescape=".html" in name, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        pages.filters |= {"line": printable, "percent": lambda share: f"{share:.2%}"}
-        template = pages.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-        return template.render(e=self, shown=shown, cells={pair.indices: pair for pair in self.confusion})
+        page = template(Path(__file__).with_name(name), line=printable, percent="{:.2%}".format)
+        return page.render(e=self, shown=shown, cells={pair.indices: pair for pair in self.confusion})
 
 
 def evaluate(
@@ -260,20 +255,14 @@ class _Pass:
         parts, place = [self.rows], 0
         while part := [*islice(images, _CHUNK * batch_size)]:
             path = work / f"{self._digest(part, batch_size, every)}.npz" if work else None
-            if path and path.exists():
-                with np.load(path) as kept:
-                    found = _Part(*(kept[name] for name in _Part._fields))
-                progress(place + len(part))
-            else:
-                found = self._compute(part, place, batch_size, every, progress)
-                if path:
-                    with replacing(path) as partial, partial.open("wb") as file:
-                        np.savez(file, **found._asdict())
+            compute = partial(self._compute, part, place, batch_size, every, progress)
+            found = _Part(**kept_arrays(path, compute, "; make room, and run it again"))
+            progress(place + len(part))
             for text in found.errors.tolist():
                 self.errors += [text] * (len(self.errors) < _ERRORS)
                 on_error(ImageError(text))
             self.logits |= dict(zip(found.places.tolist(), found.logits, strict=True))
-            for offset in np.flatnonzero((found.rows["rank"] > 0) & (found.rows["truth"] >= 0)):
+            for offset in np.flatnonzero(found.rows["rank"]):
                 (name, image, truth), row = part[offset], found.rows[offset]
                 mistake = row["confidence"], -place - int(offset), name, image, truth, int(row["predicted"])
                 self.wrong.append(mistake)
@@ -289,8 +278,8 @@ class _Pass:
         batch_size: int,
         every: int,
         progress: Callable[[int], None],
-    ) -> _Part:
-        """Some images, the first of which is number ``place``."""
+    ) -> dict[str, Array]:
+        """A ``_Part``: some images, the first of which is number ``place``."""
 
         def compute(pixel_values: torch.Tensor, _: list[str]) -> list[Array]:
             return [*self.pipe.forward(pixel_values).float().cpu().numpy()]  # B of (C,)
@@ -313,10 +302,12 @@ class _Pass:
                     measures.observe(row, found, truth)
                     if number % every == 0:
                         logits[number] = found.copy()  # not the whole batch
-                progress(number + 1)
+                if number + 1 < place + len(part):
+                    progress(number + 1)
         self.computed += len(part)
         table = np.stack([*logits.values()]) if logits else np.zeros((0, len(self.pipe.labels)), np.float32)
-        return _Part(rows, np.array([*logits], np.int64), table, np.array(errors, str))
+        places = np.array([*logits], np.int64)
+        return {"rows": rows, "places": places, "logits": table, "errors": np.array(errors, str)}
 
     def _digest(self, part: list[tuple[str, Any, int]], batch_size: int, every: int) -> str:
         """Of all that these rows depend on; images are told apart as ``finetune`` does."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import ArgumentError, OutputError, reason
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from numpy.typing import NDArray
 
 
 def checked_suffix(path: str | Path, allowed: Sequence[str]) -> str:
@@ -19,6 +24,48 @@ def checked_suffix(path: str | Path, allowed: Sequence[str]) -> str:
         either = (" or " if len(allowed) == 2 else ", ").join(allowed)
         raise ArgumentError(f"{path}: the name must end in {either}")
     return suffix
+
+
+def file_state(path: Any) -> dict[str, int]:
+    """A file's size and time of change, which tell it from one that was there before; nothing of no file."""
+    with suppress(OSError, TypeError, ValueError):
+        status = os.stat(path)  # noqa: PTH116 (a URL, too, stays as it is)
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return {}
+
+
+def template(path: Path, **filters: Callable[..., str]) -> Template:
+    """A jinja2 template: it escapes what it writes into HTML, and whatever it names must be there."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(path.parent),
+        autoescape=".html" in path.suffixes,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= filters
+    return pages.get_template(path.name)
+
+
+def kept_arrays(
+    path: Path | None, compute: Callable[[], dict[str, NDArray[Any]]], advice: str = ""
+) -> dict[str, NDArray[Any]]:
+    """What ``compute`` returns, computed once: from then on it is read from ``path``, an ``.npz``.
+
+    Raises OutputError, ``advice`` behind it, where it cannot be written.
+    """
+    import numpy as np
+
+    if path and path.exists():
+        with np.load(path) as kept:
+            return dict(kept)
+    found = compute()
+    if path:
+        with replacing(path, advice) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **found)
+    return found
 
 
 @contextmanager

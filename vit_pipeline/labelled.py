@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,14 +68,6 @@ def read_labelled(source: str | Path, split: str | None = None) -> Labelled:
     if not counts:
         raise ArgumentError(f"{path}: no labelled images; sort them into folders named after their classes")
     return found
-
-
-def file_state(image: Any) -> tuple[int, int] | None:
-    """A file's size and time of change, which tell whether it is still the same; None for what is no file."""
-    with suppress(OSError, TypeError, ValueError):  # a URL, an ImageError, no name that a file can have
-        stat = Path(image).stat()
-        return stat.st_size, stat.st_mtime_ns
-    return None
 
 
 def find_splits(folder: Path) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from .checkpoints.files import CALIBRATION
 from .checkpoints.folder import Calibration
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
 from .errors import ArgumentError, CheckpointError, VitPipelineError, printable
-from .files import new_folder
+from .files import new_folder, template
 from .images import read_image, source_name, to_data_url
 from .names import DEFAULT_MODEL
 
@@ -76,11 +76,10 @@ class Prediction:
     top: tuple[LabelScore, ...]  #: the likeliest classes, best first
     source: str  #: the image's name
     model: str  #: the model's name
-    calibrated: float | None = None  #: of answers with this number, so many are right; None: not evaluated
+    calibrated: float | None = None  #: about so many of such answers are right; None: not evaluated
     unlike: bool | None = None  #: whether the image is unlike those that the model was evaluated on
-    seen: str = field(
-        default="", repr=False, compare=False
-    )  #: what the model saw, a data: URL; for notebooks
+    #: what the model saw, a data: URL; for notebooks
+    seen: str = field(default="", repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """``source, model, label, score, index, top``, as it stands in JSON output; and of a model that was
@@ -100,10 +99,7 @@ class Prediction:
         return f"Predicted class: {printable(self.label)}"
 
     def _repr_html_(self) -> str:
-        from jinja2 import Environment
-
-        template = Path(__file__).with_name("prediction.html.j2").read_text(encoding="utf-8")
-        return Environment(autoescape=True).from_string(template).render(prediction=self)
+        return template(Path(__file__).with_name("prediction.html.j2")).render(prediction=self)
 
 
 class ViTPipeline:
@@ -274,21 +270,14 @@ class ViTPipeline:
         top_k, scores = engine.positive("top_k", top_k), self.probabilities(logits, function_to_apply)
         values, indices = scores.topk(min(top_k, len(self.labels)))  # (B, k)
         names = sources if sources is not None else [""] * len(logits)
-        honest: Iterable[Any] = [(None, None)] * len(names)
+        honest: list[Any] = [(None, None)] * len(names)
         if self.calibration and not function_to_apply:
-            honest = self._honest(logits)
+            honest = self.calibration.judge(logits)
         results = []
         for name, row, columns, more in zip(names, values.tolist(), indices.tolist(), honest, strict=True):
             top = tuple(LabelScore(self.labels[i], score, i) for score, i in zip(row, columns, strict=True))
             results.append(Prediction(top[0].label, top[0].score, top[0].index, top, name, self.name, *more))
         return results
-
-    def _honest(self, logits: torch.Tensor) -> Iterator[tuple[float, bool]]:
-        """Logits (B, C) → of each image, the calibrated probability, and whether it is unlike the known."""
-        assert self.calibration is not None
-        known = logits.float().logsumexp(-1) >= self.calibration.energy_threshold  # (B,)
-        calibrated = (logits.float() / self.calibration.temperature).softmax(-1).amax(-1)  # (B,)
-        return zip(calibrated.tolist(), (~known).tolist(), strict=True)
 
     # Images to predictions
 

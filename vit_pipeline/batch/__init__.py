@@ -6,7 +6,6 @@ loop over the images (``engine``), the file (``records``), tables (``tables``).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from .. import __version__, engine
 from ..checkpoints.processors import draft_size
 from ..errors import ImageError, VitPipelineError
 from ..fetch.urls import is_data_url, is_url
+from ..files import file_state
 from ..pipeline import ViTPipeline
 from ..sources import find_images
 from .records import Record, open_records, writing
@@ -176,10 +176,7 @@ def _identify(name: str, source: Any) -> Record:
         return what
     if not isinstance(source, str) or is_data_url(source):
         return what | {"mtime_ns": time.time_ns()}  # pixels or bytes: never the ones from before
-    with suppress(OSError, ValueError):
-        status = os.stat(source)  # noqa: PTH116
-        what |= {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    return what
+    return what | file_state(source)
 
 
 def _to_record(what: Record, result: Any) -> Record:

@@ -33,6 +33,13 @@ class Calibration:
     temperature: float  #: of softmax(logits / temperature), probabilities that come true as often as they say
     energy_threshold: float  #: an image of lower log Σ exp(logits) is unlike those of the evaluation
 
+    def judge(self, logits: torch.Tensor) -> list[tuple[float, bool]]:
+        """(B, C) → of each image, the calibrated probability of its class, and whether it is unlike them."""
+        values = logits.float()  # (B, C)
+        calibrated = (values / self.temperature).softmax(-1).amax(-1)  # (B,)
+        unlike = values.logsumexp(-1) < self.energy_threshold  # (B,)
+        return [*zip(calibrated.tolist(), unlike.tolist(), strict=True)]
+
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:

@@ -38,8 +38,8 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     def run(**options: Any) -> None:
         try:
             command(**options)
-        except KeyboardInterrupt:
-            note("interrupted")
+        except KeyboardInterrupt as error:
+            note("; ".join(["interrupted", *error.args]))
             os._exit(130)  # not waiting for the threads of libraries
 
     return run

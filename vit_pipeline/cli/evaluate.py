@@ -65,7 +65,7 @@ def evaluate(
     other = open(**changed) if changed else None
     from ..evaluation import evaluate as run
 
-    errors, work = Errors(), output and output.with_name(f"{output.name}.unfinished")
+    errors = Errors()
     with progress_bars(quiet, "BarColumn", "MofNCompleteColumn", "TimeRemainingColumn") as bar:
         task = bar.add_task("") if bar else None
 
@@ -73,22 +73,25 @@ def evaluate(
             if bar and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        found = run(
-            folder,
-            pipe,
-            against=other,
-            mapping=mapping,
-            split=split,
-            batch_size=batch_size,
-            seed=seed,
-            work=work,
-            on_error=errors,
-            progress=progress,
-        )
+        try:
+            found = run(
+                folder,
+                pipe,
+                against=other,
+                mapping=mapping,
+                split=split,
+                batch_size=batch_size,
+                seed=seed,
+                work=output and f"{output}.unfinished",
+                on_error=errors,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(*["the same command goes on from here"] * bool(output)) from None
     print(found)
-    if output and work:
+    if output:
         found.save(output)
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(f"{output}.unfinished", ignore_errors=True)
     if write_calibration and place:
         note(f"{found.write_calibration(place)}: its predictions will say how often such answers are right")
     errors.exit()

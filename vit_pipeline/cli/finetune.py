@@ -63,7 +63,8 @@ def finetune(
     from ..errors import check_installed
 
     check_installed("scikit-learn", "finetune", "sklearn")
-    quiet = quiet or os.environ.get("RANK", "0") != "0"  # one of several under ``accelerate launch`` speaks
+    speaks = os.environ.get("RANK", "0") == "0"  # one of several under ``accelerate launch``
+    quiet = quiet or not speaks
     pipe = open(quiet=quiet)
     from ..training import Plan
     from ..training import finetune as run
@@ -103,10 +104,9 @@ def finetune(
                 progress=progress,
             )
         except KeyboardInterrupt:
-            note("interrupted; the same command with --resume goes on from here")
-            os._exit(130)  # not waiting for the threads of libraries
+            raise KeyboardInterrupt("the same command with --resume goes on from here") from None
     if not quiet:
         name = shlex.quote(os.path.join(".", output))  # noqa: PTH118 (./my-model is never a hub's name)
         note(f"{output}: complete; try: vit-pipeline predict -m {name} IMAGE")
-    if os.environ.get("RANK", "0") == "0":
+    if speaks:
         print(found)

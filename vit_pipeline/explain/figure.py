@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from ..errors import check_installed, printable
-from ..files import checked_suffix, replacing
+from ..files import checked_suffix, replacing, template
 from ..images import to_data_url
 from .inside import Floats
 
@@ -110,9 +109,7 @@ def save(e: Explanation, path: str | Path, method: str, **options: Any) -> None:
 def page(e: Explanation, method: str, of: Of) -> str:
     """One HTML page, complete in itself: the map over the image, the lens, the faithfulness, every head."""
     check_installed("matplotlib", "a page")
-    files = FileSystemLoader(Path(__file__).parent)
-    pages = Environment(loader=files, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return pages.get_template("page.html.j2").render(
+    return template(Path(__file__).with_name("page.html.j2")).render(
         to_dict(e, method, of),
         title=title(method, of),
         image=to_data_url(e.image),

@@ -20,9 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from ..files import checked_suffix, replacing
+from ..files import checked_suffix, replacing, template
 from ..images import source_name
 from .record import record
 
@@ -85,8 +83,7 @@ def _page(data: dict[str, Any], lang: str | None) -> str:
     """The parts of the page, joined. Nothing in ``data`` can end the script that holds it."""
     text = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
     joined = {name: "\n".join(map(_script, names)) for name, names in (("worker", WORKER), ("main", SCRIPTS))}
-    files = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    return files.get_template("page.html.j2").render(
+    return template(HERE / "page.html.j2").render(
         title=f"{data['source']} · {data['model']['name']}",
         lang=lang or "",
         css=(HERE / "page.css").read_text("utf-8"),

@@ -23,8 +23,7 @@ from filelock import FileLock, Timeout
 
 from .. import engine, measures
 from ..errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed, reason
-from ..files import replacing
-from ..labelled import file_state
+from ..files import file_state, replacing
 from ..loading import pick_dtype
 from ..pipeline import ViTPipeline
 from . import card, data, probe

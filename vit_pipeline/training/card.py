@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import printable
-from ..files import new_folder
+from ..files import new_folder, template
 from ..structure.render import escape_markdown
 
 if TYPE_CHECKING:
@@ -42,17 +42,8 @@ def _plain(value: Any) -> Any:
 
 def render(found: Finetuned, name: str) -> str:
     """A template of this folder, for a terminal or for Markdown."""
-    from jinja2 import Environment, StrictUndefined
-
-    pages = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {
-        "line": printable,
-        "md": escape_markdown,
-        "percent": "{:.2%}".format,
-        "n": "{:,}".format,
-    }
-    template = pages.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-    return template.render(
+    filters = {"line": printable, "md": escape_markdown, "percent": "{:.2%}".format, "n": "{:,}".format}
+    return template(Path(__file__).with_name(name), **filters).render(
         f=found,
         d=to_dict(found),
         cells={pair.indices: pair.images for pair in found.confusion},

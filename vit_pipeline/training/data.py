@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 
 from .. import engine
 from ..errors import ArgumentError, ImageError, VitPipelineError, printable
-from ..files import replacing
+from ..files import kept_arrays
 from ..labelled import find_splits, read_labelled
 
 if TYPE_CHECKING:
@@ -104,25 +105,21 @@ def read(
                     yield (nothing, b"", str(found)) if isinstance(found, VitPipelineError) else (*found, "")
                 progress(done := done + len(batch))
 
-    found: list[Seen] = []
+    def part(start: int) -> dict[str, Array]:
+        features, digests, errors = zip(*rows(start, items[start : start + size]), strict=True)
+        return {
+            "features": np.stack(features),
+            "digests": np.array(digests, "V16"),
+            "errors": np.array(errors),
+        }
+
     size = _CHUNK * batch_size  # whole batches: a resumed run computes the same, to the bit
+    parts = []
     for start in range(0, len(items), size):
         path = cache / f"features-{start}.npz" if cache else None
-        if path and path.exists():
-            with np.load(path) as kept:
-                features, digests, errors = kept["features"], kept["digests"], kept["errors"]
-        else:
-            columns = [*zip(*rows(start, items[start : start + size]), strict=True)]
-            features, digests = np.stack(columns[0]), np.array(columns[1], "V16")
-            errors = np.array(columns[2])
-            if path:
-                with replacing(path, "; make room, then resume") as partial, partial.open("wb") as file:
-                    np.savez(file, features=features, digests=digests, errors=errors)
-        said = {start + int(place): str(errors[place]) for place in np.flatnonzero(errors != "")}
-        found.append(Seen(features, digests, said))
-    said = {place: text for part in found for place, text in part.errors.items()}
-    features, digests = (np.concatenate([part[column] for part in found]) for column in (0, 1))
-    return Seen(features, digests, said)
+        parts.append(kept_arrays(path, partial(part, start), "; make room, then resume"))
+    features, digests, errors = (np.concatenate([one[name] for one in parts]) for name in parts[0])
+    return Seen(features, digests, {int(place): str(errors[place]) for place in np.flatnonzero(errors != "")})
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,10 @@ element.addEventListener("click", (event) => {
     const row = Math.floor((rows * (event.clientY - top)) / height);
     choosePatch(1 + Math.min(row, rows - 1) * columns + Math.min(column, columns - 1));
   } else if (button?.dataset.view) choose({ view: button.dataset.view });
-  else if (button?.dataset.target) choose({ view: "evidence", target: +button.dataset.target });
+  else if (button?.dataset.target) {
+    const method = ["attention", "rollout"].includes(chosen.method) ? "gradient-attention" : chosen.method; // of no class
+    choose({ view: "evidence", target: +button.dataset.target, method, token: 0 });
+  }
   else if (button?.dataset.layer) choose({ view: "evidence", method: "attention", layer: +button.dataset.layer });
   else if (button?.matches(".vp-trust")) ask({ trust: true });
 });

@@ -59,9 +59,8 @@ def render(template: str, lang: str, **values: Any) -> str:
     """A piece of the page, from ``templates``."""
     t = words(lang)
     page = _TEMPLATES.get_template(f"{template}.html")
-    return page.render(
-        t=t, lang=lang, probability=partial(probability, t), methods=METHODS, few=FEW, **values
-    )
+    said = {"percent": percent, "probability": partial(probability, t)}
+    return page.render(t=t, lang=lang, methods=METHODS, few=FEW, **said, **values)
 
 
 def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
@@ -69,12 +68,16 @@ def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
     return render("message", lang, kind=kind, text=words(lang)(key, **values))
 
 
-def probability(t: Callable[..., str], score: float, classes: int = sys.maxsize) -> str:
-    """``75.3%``, and among how few classes; what is not quite nothing, or not quite everything, says so."""
-    text = f"{score:.1%}"
+def percent(score: float) -> str:
+    """``75.3%``; what is not quite nothing, or not quite everything, says so."""
     if 0 < score < 0.001 or 0.999 < score < 1:
-        text = "<0.1%" if score < 0.5 else ">99.9%"
-    return t("among", percent=text, count=classes) if classes <= FEW else text
+        return "<0.1%" if score < 0.5 else ">99.9%"
+    return f"{score:.1%}"
+
+
+def probability(t: Callable[..., str], score: float, classes: int) -> str:
+    """The same, and among how few classes."""
+    return t("among", percent=percent(score), count=classes) if classes <= FEW else percent(score)
 
 
 def failed(error: Exception) -> dict[str, str]:

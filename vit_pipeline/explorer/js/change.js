@@ -160,18 +160,11 @@ function unavailableSwitches() {
 function liveSwitches() {
   let drag = null;
   let tool = "gray";
-  const boxes = () => tokenBoxes(0, 0, canvas.clientWidth, false);
-  const canvas = surface(
-    (context, width) => {
-      const found = tokenBoxes(0, 0, width, false);
-      drawImage(context, found.image);
-      drawGrid(context, found.image);
-      if (document.activeElement === area || area.matches(":hover"))
-        frame(context, found.box(app.paintAt), drag ? "key" : "query");
-      if (drag?.from && drag.from !== app.paintAt) frame(context, found.box(drag.from), "query");
-    },
-    { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
-  );
+  const { canvas, boxes } = patchSurface((context, found) => {
+    if (document.activeElement === area || area.matches(":hover"))
+      frame(context, found.box(app.paintAt), drag ? "key" : "query");
+    if (drag?.from && drag.from !== app.paintAt) frame(context, found.box(drag.from), "query");
+  });
   const setGray = (place, on) => {
     const gray = app.changes.gray.filter((one) => one !== place);
     change({ gray: on ? [...gray, place] : gray });

@@ -27,21 +27,23 @@ function fill(element, ...children) {
   if (focused >= 0) focusable()[focused]?.focus({ preventScroll: true });
 }
 
+const filled = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
+
 /** A sentence in the page's language, {name} replaced. */
 function t(key, values = {}) {
   const found = words[key];
   if (!found) throw new Error(`no words for ${key}`);
-  return found[LANGUAGES.indexOf(app.lang)].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
+  return filled(found[LANGUAGES.indexOf(app.lang)], values);
 }
 
 /** Text with **bold** and [q:coloured] parts → nodes. What is filled in is text, whatever stands in it. */
 function rich(key, values = {}) {
-  const filled = (text) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? `{${name}}`);
   const template = words[key] ? words[key][LANGUAGES.indexOf(app.lang)] : key;
   return template.split(/(\*\*.+?\*\*|\[\w+:.+?\])/).map((part) => {
     const coloured = part.match(/^\[(\w+):(.+)\]$/);
-    if (part.startsWith("**")) return h("strong", {}, filled(part.slice(2, -2)));
-    return coloured ? h("span", { class: `c-${coloured[1]}` }, filled(coloured[2])) : filled(part);
+    if (part.startsWith("**")) return h("strong", {}, filled(part.slice(2, -2), values));
+    if (coloured) return h("span", { class: `c-${coloured[1]}` }, filled(coloured[2], values));
+    return filled(part, values);
   });
 }
 const para = (key, values, attributes = {}) => h("p", attributes, rich(key, values));
@@ -242,6 +244,20 @@ function tokenBoxes(x, y, width, withCls = true) {
   };
   return { box, image, at, height: top + image.height };
 }
+/** The image with its grid of patches, and whatever `mark` adds; `boxes` tells where things are. */
+function patchSurface(mark) {
+  const boxes = () => tokenBoxes(0, 0, canvas.clientWidth, false);
+  const canvas = surface(
+    (context) => {
+      const found = boxes();
+      drawImage(context, found.image);
+      drawGrid(context, found.image);
+      mark(context, found);
+    },
+    { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
+  );
+  return { canvas, boxes };
+}
 /** How high an area of that width is. */
 const tokensHeight = (width, withCls = true) => tokenBoxes(0, 0, width, withCls).height;
 
@@ -364,6 +380,16 @@ function slider(name, { min, max, step = 1, get, set, say }) {
   };
   return whole;
 }
+
+/** A slider over the whole numbers below `many`, for what app calls `key`. */
+const indexSlider = (name, key, many) =>
+  slider(name, {
+    min: 0,
+    max: many - 1,
+    get: () => app[key],
+    set: (value) => update({ [key]: value }),
+    say: String,
+  });
 
 /** One of several, as buttons. */
 function choice(name, options, get, set) {

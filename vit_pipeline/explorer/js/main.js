@@ -61,18 +61,18 @@ function paint() {
 
 function mountView() {
   view = STAGES[app.stage]();
-  const trail = [
-    ["layers", t("stage_layers")],
-    ["layer", t("layer_n", { layer: app.layer })],
-    ["head", t("head_n", { head: app.head })],
+  const names = () => [
+    t("stage_layers"),
+    t("layer_n", { layer: app.layer }),
+    t("head_n", { head: app.head }),
   ];
   const depth = { layer: 2, head: 3 }[app.stage] ?? 0;
-  const crumbs = trail
+  const crumbs = ["layers", "layer", "head"]
     .slice(0, depth)
-    .map(([stage, text], i) =>
+    .map((stage, i) =>
       i + 1 < depth
-        ? h("button", { type: "button", class: "crumb", onclick: () => update({ stage }) }, text)
-        : h("span", {}, text),
+        ? h("button", { type: "button", class: "crumb", onclick: () => update({ stage }) })
+        : h("span", {}),
     );
   const title = h(
     "h2",
@@ -82,16 +82,8 @@ function mountView() {
   const detail = document.getElementById("detail");
   fill(detail, h("header", {}, title), ...view.nodes);
   detail.dataset.stage = app.stage;
-  detail.redrawTitle = () =>
-    depth &&
-    crumbs.forEach(
-      (crumb, i) =>
-        (crumb.textContent = [
-          t("stage_layers"),
-          t("layer_n", { layer: app.layer }),
-          t("head_n", { head: app.head }),
-        ][i]),
-    );
+  detail.redrawTitle = () => crumbs.forEach((crumb, i) => (crumb.textContent = names()[i]));
+  detail.redrawTitle();
 }
 
 /** Left to right, one picture of the whole computation. */

@@ -5,13 +5,7 @@ function viewHead() {
   const controls = h(
     "div",
     { class: "controls" },
-    slider(t("layer"), {
-      min: 0,
-      max: model.layers - 1,
-      get: () => app.layer,
-      set: (layer) => update({ layer }),
-      say: String,
-    }),
+    indexSlider(t("layer"), "layer", model.layers),
     choice(
       t("head"),
       numbered(model.heads),

@@ -49,16 +49,9 @@ function patchZoom() {
 }
 
 /** The image with one patch chosen. */
-function patchChooser(aspectExtra = "") {
-  const boxes = () => tokenBoxes(0, 0, canvas.clientWidth, false);
-  const canvas = surface(
-    (context, width) => {
-      const found = tokenBoxes(0, 0, width, false);
-      drawImage(context, found.image);
-      drawGrid(context, found.image);
-      frame(context, found.box(Math.max(app.token, 1)), "query");
-    },
-    { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
+function patchChooser() {
+  const { canvas, boxes } = patchSurface((context, found) =>
+    frame(context, found.box(Math.max(app.token, 1)), "query"),
   );
   const picker = tokenPicker({
     name: t("choose_patch"),
@@ -67,7 +60,7 @@ function patchChooser(aspectExtra = "") {
     set: (token) => update({ token }),
     boxes,
   });
-  const whole = h("div", { class: `pick-on ${aspectExtra}` }, canvas, picker);
+  const whole = h("div", { class: "pick-on" }, canvas, picker);
   whole.redraw = () => (canvas.redraw(), picker.redraw());
   return whole;
 }
@@ -214,13 +207,7 @@ function tile(image, name, text) {
 function viewEmbedding() {
   const chooser = patchChooser();
   const numbers = h("div", { class: "fill" });
-  const dimension = slider(t("dimension"), {
-    min: 0,
-    max: model.width - 1,
-    get: () => app.dim,
-    set: (dim) => update({ dim }),
-    say: String,
-  });
+  const dimension = indexSlider(t("dimension"), "dim", model.width);
   const matrix = surface(
     (context, width, height) => {
       drawPixels(context, matrixImage(app.now.embedded, model.width), 0, 0, width, height);

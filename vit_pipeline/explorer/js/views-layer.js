@@ -122,59 +122,40 @@ function tokenChooser() {
   return whole;
 }
 
-/** The parts of a layer, in the order in which data pass them: [what is drawn, how wide it is]. */
-const BLOCKS = {
-  norm1: ["normed"],
-  qkv: ["q"],
-  heads: ["mixed"],
-  project: ["fromAttention"],
-  add1: ["middle"],
-  norm2: ["normedAgain"],
-  widen: ["wide"],
-  gelu: ["active"],
-  narrow: ["fromMlp"],
-  add2: ["after"],
+/** What is drawn in the parts of a layer, in the order in which data pass them; the sums have numbers only. */
+const DRAWN = {
+  norm1: "normed",
+  qkv: "q",
+  heads: "mixed",
+  project: "fromAttention",
+  norm2: "normedAgain",
+  widen: "wide",
+  gelu: "active",
+  narrow: "fromMlp",
 };
 
 function viewLayer() {
-  const layers = slider(t("layer"), {
-    min: 0,
-    max: model.layers - 1,
-    get: () => app.layer,
-    set: (layer) => update({ layer }),
-    say: String,
-  });
+  const layers = indexSlider(t("layer"), "layer", model.layers);
   const chooser = tokenChooser();
   const detail = h("div", { class: "fill block-detail" });
-  const dimension = slider(t("dimension"), {
-    min: 0,
-    max: model.width - 1,
-    get: () => app.dim,
-    set: (dim) => update({ dim }),
-    say: String,
-  });
-  const arrayOf = (block) => {
-    const step = app.now.steps?.[app.layer];
-    return block === "add2" ? app.now.states?.[app.layer + 1] : step?.[BLOCKS[block][0]];
-  };
+  const dimension = indexSlider(t("dimension"), "dim", model.width);
   const canvases = [];
   const box = (block) => {
     const canvas = surface(
       (context, width, height) => {
-        const values = arrayOf(block);
+        const values = app.now.steps?.[app.layer]?.[DRAWN[block]];
         if (values) drawPixels(context, matrixImage(values, values.length / TOKENS), 0, 0, width, height);
         else drawCrossed(context, { width, height });
       },
       { "aria-hidden": "true", role: "presentation" },
     );
     canvases.push(canvas);
-    const button = h(
+    return h(
       "button",
       { type: "button", class: `block ${block}`, "data-block": block, onclick: () => update({ block }) },
       h("b", {}, rich(`block_${block}`)),
-      block.startsWith("add") ? null : canvas,
+      DRAWN[block] ? canvas : null,
     );
-    return button;
   };
   const arrow = () => h("i", { class: "arrow", "aria-hidden": "true" });
   const branch = (name, text, blocks) =>
