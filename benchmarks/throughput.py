@@ -27,25 +27,28 @@ from vit_pipeline import ViTPipeline
 Labels = list[str]
 
 
-def transformers_rows(folder: str, paths: list[str], batch: int) -> dict[str, Callable[[], Labels]]:
+def transformers_row(
+    folder: str, paths: list[str], batch: int | None, dtype: torch.dtype, device: str = "cpu"
+) -> Callable[[], Labels]:
     import transformers
     from transformers import ViTImageProcessorPil
 
     transformers.logging.set_verbosity_error()
+    processor = ViTImageProcessorPil.from_pretrained(folder)
+    pipe: Any = transformers.pipeline(
+        "image-classification", folder, image_processor=processor, dtype=dtype, device=device
+    )
+    if batch is None:
+        return lambda: [pipe(path)[0]["label"] for path in paths]
+    return lambda: [result[0]["label"] for result in pipe(paths, batch_size=batch)]
 
-    def row(dtype: torch.dtype, batch_size: int | None) -> Callable[[], Labels]:
-        processor = ViTImageProcessorPil.from_pretrained(folder)
-        pipe: Any = transformers.pipeline(
-            "image-classification", folder, image_processor=processor, dtype=dtype, device="cpu"
-        )
-        if batch_size is None:
-            return lambda: [pipe(path)[0]["label"] for path in paths]
-        return lambda: [result[0]["label"] for result in pipe(paths, batch_size=batch_size)]
 
+def transformers_rows(folder: str, paths: list[str], batch: int) -> dict[str, Callable[[], Labels]]:
+    half = transformers_row(folder, paths, batch, torch.bfloat16)
     return {
-        "transformers.pipeline, as documented": row(torch.float32, None),
-        f"transformers.pipeline, batch {batch}": row(torch.float32, batch),
-        f"transformers.pipeline, batch {batch}, bf16": row(torch.bfloat16, batch),
+        "transformers.pipeline, as documented": transformers_row(folder, paths, None, torch.float32),
+        f"transformers.pipeline, batch {batch}": transformers_row(folder, paths, batch, torch.float32),
+        f"transformers.pipeline, batch {batch}, bf16": half,
     }
 
 
