@@ -1035,7 +1035,9 @@ def test_ctrl_c(tiny: HubServer, start_python: Start) -> None:
     tiny.fault(WEIGHTS, stall=5000)
     process = start_python(
         f"""
+        import signal
         from vit_pipeline import hub
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         try:
             hub.download("{REPO}")
         except KeyboardInterrupt:

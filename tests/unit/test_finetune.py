@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def save_digits(top: Path, each: int, classes: int = 3, *, first: int = 0) -> Pa
             pixels = (images[number].reshape(8, 8) * 255 / 16).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
     return top
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained_is_kept() -> Iterator[Any]:
+    """A few steps of a tiny random model are worse than their start; these tests look at the steps."""
+    with pytest.MonkeyPatch.context() as patched:
+        loss = full.smoothed_loss
+        patched.setattr(full, "smoothed_loss", lambda *_: 0.0)
+        yield loss
 
 
 @pytest.fixture(scope="module")
@@ -426,6 +436,38 @@ def test_training_ends_when_validation_gets_no_better(
     assert equal(weights(tmp_path / "model"), weights(tmp_path / "again"))
 
 
+def test_a_start_that_training_made_worse_is_kept(
+    photos: Path,
+    pipe: ViTPipeline,
+    whole: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained_is_kept: Any,
+) -> None:
+    monkeypatch.setattr(full, "smoothed_loss", trained_is_kept)
+    worse = finetune(photos, pipe, tmp_path / "worse", **FULL | {"epochs": 1})
+    said = "so its start is kept; use more epochs"
+    files = [tmp_path / "worse" / name for name in ("README.md", "training.json")]
+    assert all(said in text for text in (str(worse), *(path.read_text("utf-8") for path in files)))
+    assert equal(weights(tmp_path / "worse"), weights(whole["probe"]))
+    measured = json.loads((whole["probe"] / "training.json").read_text("utf-8"))["accuracy"]
+    assert worse.to_dict()["accuracy"] == measured
+    better = finetune(photos, pipe, **FULL | {"epochs": 40, "validation": 0})
+    assert said not in str(better)
+    start = finetune(photos, pipe, validation=0).pipe.model.state_dict()
+    assert not equal(better.pipe.model.state_dict(), start)
+
+
+def test_fewer_than_100_steps_are_smaller(photos: Path, pipe: ViTPipeline) -> None:
+    settings = {"method": "full", "epochs": 2, "batch_size": 8}
+    usual = 0.2 / pipe.model.config.hidden_size
+    few = finetune(photos, pipe, **settings).recipe  # of 30 images without a split
+    assert few["learning_rate"] == pytest.approx(usual * 2 * 4 / 100)
+    assert finetune(photos, pipe, **settings, learning_rate=1e-4).recipe["learning_rate"] == 1e-4
+    many = finetune(photos, pipe, **settings | {"epochs": 4, "batch_size": 1}).recipe
+    assert many["learning_rate"] == pytest.approx(usual)
+
+
 def test_when_transformers_restores_what_it_saved_our_loader_can_go(
     pipe: ViTPipeline, tmp_path: Path
 ) -> None:
@@ -703,14 +745,16 @@ def test_two_processes_train_as_one_with_batches_twice_as_large(
 ) -> None:
     """As ``accelerate launch`` starts them, here on the CPU."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "vit_pipeline"]
-    options = ["-o", tmp_path / "two", "-m", model, "--method", "full", "--device", "cpu", "--epochs", 2]
+    options = ["-o", tmp_path / "two", "-m", model, "--method", "full", "--device", "cpu", "--epochs", 20]
+    options += ["--validation", 0]
     options += ["--batch-size", 6, "--learning-rate", FULL["learning_rate"]]
     command = [str(part) for part in (sys.executable, *launch, "finetune", photos, *options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("accuracy") == 1
+    assert done.stdout.count("full from ") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["two"]
-    finetune(photos, pipe, tmp_path / "one", **FULL | {"epochs": 2, "batch_size": 12})
+    finetune(photos, pipe, tmp_path / "one", **FULL | {"epochs": 20, "batch_size": 12, "validation": 0})
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert "start is kept" not in (tmp_path / "two" / "README.md").read_text("utf-8")
     for name, tensor in one.items():
         assert (tensor - two[name]).abs().mean() < 1e-4 or name.endswith("key.bias"), name

@@ -35,7 +35,8 @@ def finetune(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="full: of the head; layers below have less.", show_default="0.2 / the model's width"
+            help="full: of the head; layers below have less.",
+            show_default="0.2 / the model's width; less in fewer than 100 steps",
         ),
     ] = None,
     batch_size: o.BatchSize = 16,

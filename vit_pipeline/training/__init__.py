@@ -34,6 +34,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 _RUN = "run.json"
 _ENOUGH = 100  # images to choose an epoch by
+_STEPS = 100  # with fewer, the learning rate is smaller
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def finetune(
         epochs, accumulate, flip: of ``"full"``. Gradients of ``accumulate`` batches are added up for a step;
             ``flip`` mirrors half of the images: good for photos, wrong for letters, digits and signs.
         learning_rate: of ``"full"``, for the head; layers below have less. None: 0.2 / the model's width, as
-            for Adam the best one falls as the width grows (Yang et al. 2022).
+            for Adam the best one falls as the width grows (Yang et al. 2022); less where there are fewer than
+            100 steps, in proportion: Adam's first ones are as large as any, and throw away what was learnt.
         batch_size: images in one forward pass.
         dtype: of ``"full"``: ``"bfloat16"`` for products of matrices; the weights are float32 all the same.
         validation: the share of each class that is validated with where the source has no ``val``. None is
@@ -126,11 +128,15 @@ def finetune(
     if method == "full":
         from . import full  # the Trainer takes a second to import
 
-        rate = 0.2 / pipe.model.config.hidden_size if learning_rate is None else learning_rate
         dtype = str(pick_dtype(dtype, torch.device("cpu"))).removeprefix("torch.")
-        recipe |= {"epochs": epochs, "learning_rate": rate, "accumulate": accumulate, "flip": flip}
+        recipe |= {"epochs": epochs, "accumulate": accumulate, "flip": flip}
         recipe |= {"dtype": dtype, "processes": int(os.environ.get("WORLD_SIZE", "1")), **full.FIXED}
+        recipe |= {} if learning_rate is None else {"learning_rate": learning_rate}
     _check(recipe)
+    if method == "full" and learning_rate is None:
+        a_step = batch_size * accumulate * recipe["processes"]
+        steps = epochs * -(-sum(item.split not in ("val", "test") for item in items) // a_step)
+        recipe["learning_rate"] = 0.2 / pipe.model.config.hidden_size * min(1, steps / _STEPS)
     say: Progress = progress or (lambda *_: None)
     recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
     with _workplace(source, out, recipe, resume) as work:
@@ -148,6 +154,13 @@ def finetune(
         tuned = _with_head(pipe, plan.labels, weights, bias)
         if method == "full":
             history = full.train(tuned, items, truth, of, work, say, **recipe)
+            end = full.predict(tuned, [items[place] for place in of["train"]], batch_size).numpy()
+            start = seen.features[of["train"]] @ weights.T + bias  # logits (N, C)
+            before, after = (full.smoothed_loss(logits, truth[of["train"]]) for logits in (start, end))
+            if after > before:
+                what = f"training went from a loss of {before:.3g} to {after:.3g}, so its start is kept"
+                tuned = _with_head(pipe, plan.labels, weights, bias)
+                tuned.notes += (f"{what}; use more epochs, or a smaller learning rate",)
         measured_on = next((name for name in ("test", "val") if len(of[name])), None)
         found: dict[str, Any] = {"accuracy": None, "classes": (), "confusion": ()}
         if measured_on:

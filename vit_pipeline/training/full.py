@@ -140,7 +140,7 @@ class ViTTrainer(Trainer):  # type: ignore[misc] # untyped base
         self, batches: _Batches, measured: Array, arguments: Any, progress: Progress, *, in_memory: bool
     ) -> None:
         images = {"train_dataset": batches, "eval_dataset": measured}
-        super().__init__(batches.pipe.model, arguments, compute_loss_func=smoothed_loss, **images)
+        super().__init__(batches.pipe.model, arguments, compute_loss_func=_loss_of_a_step, **images)
         self.batches, self.measured, self.in_memory = batches, measured, in_memory
         self.best: dict[str, torch.Tensor] = {}
         self.remove_callback(PrinterCallback)
@@ -220,7 +220,13 @@ def predict(pipe: ViTPipeline, items: Sequence[Item], batch_size: int) -> torch.
         return torch.stack([or_raise(found) for batch in batches for _, found in batch])
 
 
-def smoothed_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+def smoothed_loss(logits: Array, truth: Array) -> float:
+    """What training makes smaller: of logits (N, C) and labels (N,), without augmentation."""
+    wanted = torch.from_numpy(truth)
+    return F.cross_entropy(torch.from_numpy(logits).double(), wanted, label_smoothing=SMOOTHING).item()
+
+
+def _loss_of_a_step(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
     """The mean over all batches of a step, whatever their sizes."""
     logits = outputs.logits.float()  # (B, C)
     summed = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="sum")
