@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,3 +87,16 @@ def shared() -> WebUI:
     server = WebUI("--allow-private-urls")
     atexit.register(server.stop)
     return server
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe-core finds serious or critical on the page: the rule, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {node['html']}"
+        for one in found
+        for node in one["nodes"]
+        if one["impact"] in ("serious", "critical")
+    ]

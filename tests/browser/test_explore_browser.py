@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import PATIENCE
 from PIL import Image
+from serve import barriers
 from tiny import change_json, make_checkpoint
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
@@ -429,11 +430,13 @@ def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reade
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "locale"), [(390, "zh-CN"), (1920, "en-US")])
-def test_every_view(demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str) -> None:
-    """Nothing is wider than the screen, in both languages; every part of a layer can be opened."""
+@pytest.mark.parametrize(("width", "locale", "scheme"), [(390, "zh-CN", "dark"), (1920, "en-US", "light")])
+def test_every_view(
+    demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str, scheme: str
+) -> None:
+    """In both languages nothing is wider than the screen or bars anybody; all of a layer can be opened."""
     size = {"width": width, "height": 700}
-    reader = read(CAT, demo, viewport=size, locale=locale, color_scheme="dark")
+    reader = read(CAT, demo, viewport=size, locale=locale, color_scheme=scheme)
     assert reader.page.get_attribute("html", "lang") == {"zh-CN": "zh-CN", "en-US": "en"}[locale]
     for stage in (*STAGES, "layer", "head"):
         reader.go(stage)
@@ -442,6 +445,7 @@ def test_every_view(demo: ViTPipeline, read: Callable[..., Reader], width: int, 
             reader.page.locator(f".top [data-value={language}]").click()
             reader.settle()
             assert not reader.do("document.documentElement.scrollWidth > innerWidth"), (language, stage)
+            assert barriers(reader.page) == [], (language, stage)
 
 
 HOSTILE = [

@@ -25,6 +25,13 @@
     },
   };
 
+  const name = (image) => {  // Gradio's examples have none
+    const button = image.closest?.(".gallery-item");
+    if (button) button.ariaLabel = decodeURIComponent(image.src).split("/").pop();
+  };
+  document.querySelectorAll(".gallery-item img").forEach(name);
+  document.addEventListener("load", (event) => name(event.target), true);
+
   document.addEventListener("paste", (event) => {
     const image = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
     const input = document.querySelector("#image input[type=file]");
