@@ -80,6 +80,7 @@ def test_a_backbone_has_no_classes(tmp_path: Path, architecture: str) -> None:
     assert "classifier" not in {row.role for row in structure.rows}
 
 
+@pytest.mark.slow
 def test_a_card_says_what_is_not_known(run: Run) -> None:
     assert "SHA-256        not known to this package" in str(model_card("vit-base"))
     assert json.loads(run("models", "vit-base", "--json")[1])["published"]["sha256"] == {}

@@ -27,6 +27,8 @@ from transformers.utils import logging
 from vit_pipeline import loading
 from vit_pipeline.errors import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Path], object]
 IMAGE = Image.open(Path(__file__).parents[2] / "examples" / "cat.png").convert("RGB").resize((120, 90))
 NAMES = {"0": "tench", "1": "goldfish", "2": "shark", "3": "ray", "4": "cock"}

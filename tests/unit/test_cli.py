@@ -111,6 +111,7 @@ def test_models_and_download(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert run("download", folder)[:2] == (0, f"{folder}\n")
 
 
+@pytest.mark.slow
 def test_doctor_says_what_is_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -130,6 +131,7 @@ def test_doctor_says_what_is_there(run: Run, tmp_path: Path, monkeypatch: pytest
     assert f"folder {tmp_path}, bytes 1,000" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "█"), ("ascii", "#")])
 def test_bars_fit_the_terminal(encoding: str, bar: str) -> None:
     done = subprocess.run(
@@ -172,6 +174,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_python_dash_m_is_the_same() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vit_pipeline", "--version"], capture_output=True, text=True, check=True
@@ -197,6 +200,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at", ["vit_pipeline.cli", "numpy", "torch", "torch._C", "transformers", "PIL.Image"]
 )
@@ -227,6 +231,7 @@ def test_ctrl_c_at_work_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert (code, out, err) == (130, "", "interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", "classify", "features", "similar"])
 def test_arguments_that_name_images_mean_the_same_everywhere(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -260,6 +265,7 @@ def test_arguments_that_name_images_mean_the_same_everywhere(
     assert run(command, *first, "-", "--from-file", "-", *extra, "-m", "demo", stdin=b"")[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["features", "classify"])
 def test_a_failed_run_leaves_no_output(run: Run, tmp_path: Path, command: str) -> None:
     suffix = {"features": ".npz", "classify": ".jsonl"}[command]

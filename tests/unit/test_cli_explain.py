@@ -14,6 +14,8 @@ from vit_pipeline import ViTPipeline
 from vit_pipeline.cli.explain import Method
 from vit_pipeline.explain import METHODS
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = Path(__file__).parents[2] / "examples"
 CAT = PHOTOS / "cat.png"
 DEMO = ("--model", "demo", "--device", "cpu")

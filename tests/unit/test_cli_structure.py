@@ -30,6 +30,7 @@ def test_vit_base_offline_before_anything_is_downloaded(hub: HubServer, run: Run
     assert hub.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["markdown", "html", "json"])
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_formats_and_languages(run: Run, form: str, lang: str) -> None:
@@ -43,6 +44,7 @@ def test_formats_and_languages(run: Run, form: str, lang: str) -> None:
         assert json.loads(out)["params"] == 2_693_578
 
 
+@pytest.mark.slow
 def test_columns_and_plain_terminals(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = run("structure", "--model", "demo")[1]
     monkeypatch.setenv("COLUMNS", "60")
@@ -58,6 +60,7 @@ def test_columns_and_plain_terminals(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert b"\\u" not in written
 
 
+@pytest.mark.slow
 def test_depth_layers_image_and_compare(run: Run) -> None:
     short = run("structure", "--model", "demo", "--depth", "1")[1]
     full = run("structure", "--model", "demo", "--all-layers")[1]

@@ -21,6 +21,7 @@ def config(size: str) -> ViTConfig:
     return ViTConfig(**names, num_labels=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "params", "gmacs", "gmacs_timm", "activations", "activations_timm"),
     [

@@ -140,6 +140,7 @@ def test_folders_bad_images_and_an_empty_class(pipe: ViTPipeline, table: Path, t
     assert "2 could not be read" in str(found)
 
 
+@pytest.mark.slow
 def test_another_model_on_the_same_images(
     found: Evaluation, pipe: ViTPipeline, table: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +289,7 @@ def test_somebody_elses_calibration_json(model: Path, tmp_path: Path, text: str)
     assert "ignored calibration.json" in loaded.notes[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_was_computed_is_kept(
     model: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
@@ -326,6 +328,7 @@ def test_what_was_computed_is_kept(
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(run: Run, model: Path, table: Path, tmp_path: Path) -> None:
     report, copy = tmp_path / "report.html", shutil.copytree(model, tmp_path / "model")
     options = ("--model", copy, "--device", "cpu", "--batch-size", 32)

@@ -23,6 +23,8 @@ from vit_pipeline.errors import ArgumentError, CheckpointError
 from vit_pipeline.explain import METHODS, Explanation, evaluate, explain
 from vit_pipeline.explain.faithfulness import saco
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CAT = ROOT / "examples" / "cat.png"
 CLASSIFIER_METHODS = METHODS[:3]
@@ -161,7 +163,6 @@ def test_integrated_gradients_follow_the_path(demo: ViTPipeline, cat: Explanatio
     np.testing.assert_allclose(cat.heatmap("integrated-gradients"), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_integrated_gradients_are_complete(demo: ViTPipeline, cat: Explanation) -> None:
     logits = demo.forward(torch.cat([cat.pixel_values, gray(demo, cat)]))[:, 3]
     total = cat.heatmap("integrated-gradients", steps=256).sum()
@@ -461,7 +462,6 @@ def spearman(one: Any, other: Any) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-@pytest.mark.slow
 def test_maps_depend_on_the_weights(demo: ViTPipeline) -> None:
     """Adebayo et al. 2018: what a model with random weights also shows is not about the model."""
     torch.manual_seed(0)
@@ -476,7 +476,6 @@ def test_maps_depend_on_the_weights(demo: ViTPipeline) -> None:
         assert abs(np.mean(alike)) < 0.2, method
 
 
-@pytest.mark.slow
 def test_three_methods_beat_the_centre(demo: ViTPipeline) -> None:
     """VIT_PIPELINE_CIFAR10: a folder with ``test/<class>/<image>``, a JPEG copy of CIFAR-10."""
     folder = os.environ.get("VIT_PIPELINE_CIFAR10")

@@ -159,6 +159,7 @@ def test_other_reasons() -> None:
     assert (data["reason"], data["model"]["labels"], "lens" in data) == ("head", [], False)
 
 
+@pytest.mark.slow
 def test_a_vit_base_is_recorded_in_less_than_10_mb() -> None:
     """One layer of twelve is measured: attention takes the room, and chance weights compress worst of all."""
     config = ViTConfig(num_hidden_layers=1, num_labels=1000)
@@ -219,6 +220,7 @@ def test_the_words(demo: ViTPipeline) -> None:
     assert {path.stem for path in (HERE / "js").iterdir()} == {*WORKER, *SCRIPTS}
 
 
+@pytest.mark.slow
 def test_the_command(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "cat.html"
     code, out, err = run("explore", CAT, "-o", path, "--model", "demo", "--device", "cpu", "--lang", "zh")

@@ -47,6 +47,7 @@ def test_what_needs_no_extra(run: Run, tmp_path: Path, suffix: str) -> None:
     assert "cat" in output.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "package"),
     [
@@ -65,6 +66,7 @@ def test_explain_without_its_extra(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_explain_in_the_terminal_needs_no_extra(run: Run, tmp_path: Path) -> None:
     assert run("explain", CAT, "--model", "demo", "-o", tmp_path / "cat.json")[0] == 0
     code, out, _ = run("explain", CAT, "--model", "demo")

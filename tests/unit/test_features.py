@@ -140,6 +140,7 @@ def test_similar_finds_the_same_subject_first(pipe: ViTPipeline, variants: Path)
             similar(NAMES[0], images, pipe, **wrong)
 
 
+@pytest.mark.slow
 def test_the_commands(
     tmp_path: Path, variants: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

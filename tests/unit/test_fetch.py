@@ -411,6 +411,7 @@ def test_a_body_may_be_as_long_as_the_cap_and_no_longer(web: Web) -> None:
         assert "larger" in message(web.address + "/x", allow_private=True, max_bytes=1999)
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_stops_at_the_cap(web: Web) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(400)) + packer.flush()
@@ -780,6 +781,7 @@ def test_there_are_many_hostile_servers() -> None:
     assert len(HOSTILE) + len(HOSTILE_TLS) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("talk", [say(hang=True), drip(OK, b"X: y\r\n"), drip(OK + b"\r\n", b"x")])
 def test_the_deadline_holds_inside_tls_and_tunnels(
@@ -812,6 +814,7 @@ def test_a_proxy_does_not_hold_either(talk: Talk, names: dict[str, list[list[str
         wait_for(lambda: not any(thread.name == "fetch" for thread in threading.enumerate()))
 
 
+@pytest.mark.slow
 def test_one_deadline_holds_for_all_redirects(web: Web) -> None:
     def slow(handler: Any) -> None:
         web.closing.wait(0.4)

@@ -30,6 +30,8 @@ from vit_pipeline.convert import convert
 from vit_pipeline.errors import ArgumentError, OutputError, VitPipelineError
 from vit_pipeline.training import data, full, probe
 
+pytestmark = pytest.mark.slow
+
 datasets = pytest.importorskip("sklearn.datasets")
 pytest.importorskip("scipy")
 FULL: dict[str, Any] = {"method": "full", "epochs": 4, "batch_size": 8, "learning_rate": 3e-3}
@@ -306,7 +308,6 @@ def test_hostile_folders(pipe: ViTPipeline, tmp_path: Path) -> None:
         data.find(photos)
 
 
-@pytest.mark.slow
 def test_100_000_images_of_a_class(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     rows = (f"images/{number}.png,{'cat' if number else 'dog'}\n" for number in range(100_001))
@@ -520,7 +521,6 @@ def killed(
     return work
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "what", "at", "inside"),
     [
@@ -724,7 +724,6 @@ def test_the_command(run: Run, photos: Path, model: Path, whole: dict[str, Path]
     assert not list(tmp_path.glob("x*"))
 
 
-@pytest.mark.slow
 def test_ctrl_c_says_how_to_resume(photos: Path, model: Path, tmp_path: Path, spawn: Spawn) -> None:
     output = tmp_path / "model"
     options = ["-o", output, "-m", model, "--method", "full", "--epochs", 100_000, "--device", "cpu"]
@@ -739,7 +738,6 @@ def test_ctrl_c_says_how_to_resume(photos: Path, model: Path, tmp_path: Path, sp
     assert not output.exists()
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one_with_batches_twice_as_large(
     photos: Path, model: Path, pipe: ViTPipeline, tmp_path: Path
 ) -> None:

@@ -428,6 +428,7 @@ def test_messages_name_the_input_and_hide_passwords() -> None:
 # -- hostile ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_exif_bombs_cost_nothing(tmp_path: Path) -> None:
     """Entries that all mean the same bytes: gigabytes to a reader that believes them."""
     bomb = sample_images.exif_bomb()
@@ -445,6 +446,7 @@ def test_exif_bombs_cost_nothing(tmp_path: Path) -> None:
         assert peak < 300_000, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sample_images.FLOODS if not name.startswith("tiff")])
 def test_files_of_too_many_parts_are_rejected(name: str) -> None:
     data = sample_images.FLOODS[name]()
@@ -452,6 +454,7 @@ def test_files_of_too_many_parts_are_rejected(name: str) -> None:
         read_image(data)
 
 
+@pytest.mark.slow
 def test_a_tiff_of_too_many_strips_is_rejected(tmp_path: Path) -> None:
     for name in ("tiff strips", "tiff tags"):
         (tmp_path / name).write_bytes(sample_images.FLOODS[name]())
@@ -482,6 +485,7 @@ def test_an_avif_of_too_many_items_is_rejected(tmp_path: Path) -> None:
         read_image(tmp_path / "many.avif")
 
 
+@pytest.mark.slow
 def test_slow_decoders_are_kept_from_their_worst() -> None:
     assert read_image(sample_images.honest_files()["rle"]).size == (4, 2)
     with pytest.raises(ImageError, match="run-length"):

@@ -139,6 +139,7 @@ def test_empty_unreadable_and_circular_folders(tmp_path: Path, monkeypatch: pyte
     assert "Permission denied" in errors["locked"]
 
 
+@pytest.mark.slow
 def test_a_class_of_any_size_takes_little_memory(tmp_path: Path) -> None:
     """Its names are sorted; nothing else is held."""
     make(tmp_path, "a/", "b/")

@@ -237,6 +237,7 @@ def install_cell(lang: str, folder: Path) -> NotebookNode:
     return build.execute(notebook, folder).cells[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", NOTEBOOKS)
 def test_without_a_clone_nothing_is_installed(lang: str, tmp_path: Path) -> None:
     (output,) = install_cell(lang, tmp_path).outputs
@@ -247,6 +248,7 @@ def test_without_a_clone_nothing_is_installed(lang: str, tmp_path: Path) -> None
     assert ("Clone" in said) == (lang == "en")
 
 
+@pytest.mark.slow
 def test_in_a_clone_that_clone_is_installed(tmp_path: Path) -> None:
     clone = tmp_path / "a clone"
     (clone / "vit_pipeline").mkdir(parents=True)

@@ -18,6 +18,7 @@ SIZES = [(640, 480), (301, 1000), (224, 224), (225, 224), (31, 17), (1, 1), (1, 
 SQUASH = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "processor",
     [

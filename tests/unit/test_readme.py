@@ -39,6 +39,7 @@ def steps(path: Path) -> list:  # type: ignore[type-arg]
     return run_readme.read_steps(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @each
 def test_transcripts(path: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

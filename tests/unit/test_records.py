@@ -114,6 +114,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     assert differences({"a": "x" * 64}, {"a": "y" * 64}) == ["a was xxxxxxxxxxxx…, is yyyyyyyyyyyy…"]
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_by_any_name_of_the_file(tmp_path: Path) -> None:
     path, link = tmp_path / "r.jsonl", tmp_path / "link.jsonl"
     link.symlink_to(path)

@@ -20,6 +20,8 @@ from transformers import (
 
 from vit_pipeline import ViTPipeline
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = sorted((Path(__file__).parents[2] / "examples").glob("*.[pj][np]g"))[:3]
 MULTI = {"problem_type": "multi_label_classification"}
 HEADS: dict[str, tuple[int, dict[str, Any]]] = {

@@ -81,6 +81,7 @@ for lang in ("en", "zh"):
         CASES[f"compare.{width}.{lang}.txt"] = both, text(width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_output_is_that_of_the_golden_file(name: str) -> None:
     make, write = CASES[name]

@@ -12,6 +12,8 @@ from vit_trees import tiny
 
 from vit_pipeline.structure import ModelStructure, describe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base() -> ModelStructure:

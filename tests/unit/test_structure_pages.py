@@ -21,6 +21,8 @@ from vit_pipeline.names import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, compare, describe
 from vit_pipeline.structure.render import wrap
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base() -> ModelStructure:
@@ -260,7 +262,6 @@ def test_names_of_imagenet_classes() -> None:
     assert sorted(name for name in names if names.count(name) > 1) == ["crane", "crane"]
 
 
-@pytest.mark.slow
 def test_structure_needs_no_more_than_torch_and_transformers() -> None:
     # not scipy: transformers itself imports it with its ViT, where it is installed
     code = (

@@ -35,6 +35,8 @@ from vit_pipeline.checkpoints.timm import (
 )
 from vit_pipeline.errors import CheckpointError, ImageError
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 MINI = GOLDEN / "timm_vit_small_mini"
 PHOTOS = [

@@ -18,6 +18,8 @@ from vit_pipeline.webui import inside, views
 from vit_pipeline.webui.handlers import Handlers
 from vit_pipeline.webui.serving import Busy, ModelPool, Worker
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CAT = ROOT / "examples" / "cat.png"
 TIMM = ROOT / "tests" / "golden" / "timm_vit_small_mini"
