@@ -523,9 +523,8 @@ def test_files_31_minutes_old_in_every_journey() -> None:
         for path in (*folder.rglob("*.png"), *folder.rglob("*.jpg")):
             if str(path) != later:
                 os.utime(path, (time.time() - 31 * 60,) * 2)
-        wait_for(
-            lambda: requests.get(f"{server.url}/gradio_api/file={mine}", timeout=PATIENCE).status_code != 200
-        )
+        wait_for(lambda: not Path(mine).exists())
+        assert requests.get(f"{server.url}/gradio_api/file={mine}", timeout=PATIENCE).status_code != 200
         assert requests.get(f"{server.url}/gradio_api/file={later}", timeout=PATIENCE).ok
         for path in photos:
             assert requests.get(f"{server.url}/gradio_api/file={path}", timeout=PATIENCE).ok, path
