@@ -49,6 +49,7 @@ class Finetuned:
     confusion: tuple[measures.Pair, ...]  #: the cells that are not empty, the fullest first
     history: tuple[Mapping[str, float], ...]  #: full: an entry an epoch; probe: one for each C that was tried
     recipe: Mapping[str, Any]  #: method, base model, seed and all other settings
+    notes: tuple[str, ...] = ()  #: what the user should know of the training
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, ready for JSON."""
@@ -152,6 +153,7 @@ def finetune(
             on_plan(plan)
         weights, bias, history = probe.fit_head(seen.features[of["train"]], truth[of["train"]], seed)
         tuned = _with_head(pipe, plan.labels, weights, bias)
+        found: dict[str, Any] = {"accuracy": None, "classes": (), "confusion": ()}
         if method == "full":
             history = full.train(tuned, items, truth, of, work, say, **recipe)
             end = full.predict(tuned, [items[place] for place in of["train"]], batch_size).numpy()
@@ -160,9 +162,8 @@ def finetune(
             if after > before:
                 what = f"training went from a loss of {before:.3g} to {after:.3g}, so its start is kept"
                 tuned = _with_head(pipe, plan.labels, weights, bias)
-                tuned.notes += (f"{what}; use more epochs, or a smaller learning rate",)
+                found["notes"] = (f"{what}; use more epochs, or a smaller learning rate",)
         measured_on = next((name for name in ("test", "val") if len(of[name])), None)
-        found: dict[str, Any] = {"accuracy": None, "classes": (), "confusion": ()}
         if measured_on:
             places = of[measured_on]
             if method == "full":
@@ -170,7 +171,7 @@ def finetune(
             else:
                 logits = seen.features[places] @ weights.T + bias  # (N, C)
             right, given = truth[places], logits.argmax(axis=1)
-            found = {
+            found |= {
                 "accuracy": measures.rate(right == given),
                 "classes": measures.class_scores(right, given, plan.labels),
                 "confusion": measures.confusion(right, given, plan.labels),

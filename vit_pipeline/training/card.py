@@ -31,7 +31,7 @@ def to_dict(found: Finetuned) -> dict[str, Any]:
     versions |= {one.__name__: one.__version__ for one in (torch, transformers, sklearn)}
     fields = {name: value for name, value in vars(found).items() if name not in ("pipe", "plan")}
     values = {name: _plain(value) for name, value in fields.items()}
-    return {"data": asdict(found.plan), "notes": [*found.pipe.notes], **values, "versions": versions}
+    return {"data": asdict(found.plan), **values, "versions": versions}
 
 
 def _plain(value: Any) -> Any:
