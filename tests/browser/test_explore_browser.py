@@ -362,12 +362,68 @@ def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_read
     values = page.locator(".prediction .bar-value").all_inner_texts()
     assert values == [f"{share:.1%}" for share in expected[np.argsort(-expected)]]
     page.locator(".reset").click()
-    page.locator(".painter .picker").focus()  # the brush is "swap"
-    for key in ("Home", "Enter", "ArrowRight", "Enter"):
-        page.keyboard.press(key)
     reader.settle()
-    assert reader.do("explorer.changes.order.slice(0, 3)") == [1, 0, 2]
+
+
+def test_swapping_by_keys_or_by_two_clicks(shared_reader: Reader) -> None:
+    reader, page = shared_reader, shared_reader.page
+    page.locator("[data-value=swap]").click()
+    page.locator(".painter .picker").focus()
+
+    def by_keys() -> None:
+        for key in ("Home", "Enter", "ArrowRight", "Enter"):
+            page.keyboard.press(key)
+
+    def by_clicks() -> None:
+        for place in (0, 1):
+            page.mouse.click(*at_patch(reader, place))
+
+    for swap in (by_keys, by_clicks):
+        swap()
+        reader.settle()
+        assert reader.do("explorer.changes.order.slice(0, 3)") == [1, 0, 2]
+        page.locator(".reset").click()
+        reader.settle()
+    page.locator("[data-value=gray]").click()
+
+
+def test_what_is_painted_on_stays_where_it_is(shared_reader: Reader) -> None:
+    """Also while the prediction beside it changes; a muted head's map does not look used."""
+    reader, page = shared_reader, shared_reader.page
+    before = at_patch(reader, 20)
+    page.mouse.click(*before)
+    reader.settle()
+    assert reader.do("explorer.changes.gray") == [20]
+    assert at_patch(reader, 20) == before
+    reader.go("layers")
+    image = "document.querySelector('.heads .cell canvas').toDataURL()"
     page.locator(".reset").click()
+    reader.settle()
+    untouched = reader.do(image)
+    page.locator(".switches .head").first.click()
+    reader.settle()
+    assert reader.do(image) != untouched
+    page.locator(".reset").click()
+    reader.settle()
+    assert reader.do(image) == untouched
+
+
+@pytest.mark.slow
+def test_which_patches_matter(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
+    """How the probability of the first class falls when a patch is gray, as the same edits in torch."""
+    reader = shared_reader
+    reader.go("layers")
+    reader.page.locator("#detail .primary").click()
+    reader.page.wait_for_selector("#detail figcaption:has-text('points')")
+    pixel_values = demo.preprocess(demo.read(CAT))
+    logits = [torch_edit(rounded, pixel_values, {"gray": gray}) for gray in ([], *([i] for i in range(64)))]
+    scores = torch.tensor(np.array(logits)).softmax(-1)
+    best = scores[0].argmax()
+    found = reader.do("[...explorer.evidence.losses]")
+    np.testing.assert_allclose(found, scores[0, best] - scores[1:, best], atol=1e-4)
+    reader.page.locator(".switches .head").first.click()  # another run: its map is not this one
+    reader.page.wait_for_selector("#detail figcaption:has-text('not computed')")
+    reader.page.locator(".reset").click()
     reader.settle()
 
 
@@ -429,6 +485,12 @@ def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reade
     assert page.locator(".prediction .bar-before").count() == 0  # nothing stays changed
 
 
+#: what stands out of the screen to the right, and cannot be scrolled into sight in a part of its own
+WIDER = """[...document.querySelectorAll('#page *')].filter(one =>
+  one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.overview, .scroll, .hidden')
+).map(one => one.className || one.tagName)"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "locale", "scheme"), [(390, "zh-CN", "dark"), (1920, "en-US", "light")])
 def test_every_view(
@@ -440,11 +502,14 @@ def test_every_view(
     assert reader.page.get_attribute("html", "lang") == {"zh-CN": "zh-CN", "en-US": "en"}[locale]
     for stage in (*STAGES, "layer", "head"):
         reader.go(stage)
-        reader.do("document.querySelectorAll('.diagram .block').forEach(block => block.click())")
+        for block in reader.page.locator(".diagram .block").all():
+            block.click()
+            reader.settle()
+            assert not reader.do(WIDER), (stage, block.get_attribute("data-block"))
         for language in ("zh", "en"):
             reader.page.locator(f".top [data-value={language}]").click()
             reader.settle()
-            assert not reader.do("document.documentElement.scrollWidth > innerWidth"), (language, stage)
+            assert not reader.do(WIDER), (language, stage)
             assert barriers(reader.page) == [], (language, stage)
 
 

@@ -214,7 +214,7 @@ def test_the_words(demo: ViTPipeline) -> None:
     assert used <= TEXT.keys()
     stations = set(re.findall(r'^\s+key: "(\w+)"', scripts, re.MULTILINE))
     assert len(stations) == 13
-    families = "switch_|node_|stage_|block_|about_|column_|reason_|tour_"
+    families = "switch_|hint_|node_|stage_|block_|about_|column_|reason_|tour_"
     unused = {key for key in TEXT if f'"{key}"' not in scripts and not re.match(families, key)}
     assert unused == set()
     assert {path.stem for path in (HERE / "js").iterdir()} == {*WORKER, *SCRIPTS}

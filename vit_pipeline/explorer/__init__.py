@@ -83,12 +83,14 @@ def _page(data: dict[str, Any], lang: str | None) -> str:
     """The parts of the page, joined. Nothing in ``data`` can end the script that holds it."""
     text = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
     joined = {name: "\n".join(map(_script, names)) for name, names in (("worker", WORKER), ("main", SCRIPTS))}
+    packed = _json(data)
     return template(HERE / "page.html.j2").render(
         title=f"{data['source']} · {data['model']['name']}",
         lang=lang or "",
         css=(HERE / "page.css").read_text("utf-8"),
         text=_json(text),
-        data=_json(data),
+        data=packed,
+        size=f"{len(packed) / 1e6:.1f}",
         **joined,
     )
 

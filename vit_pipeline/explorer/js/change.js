@@ -16,6 +16,7 @@ const isChanged = () => JSON.stringify(app.changes) !== JSON.stringify(untouched
 function change(patch) {
   app.changes = { ...app.changes, ...patch };
   app.picture = pictureOf(app.bytes, app.changes);
+  document.body.classList.add("computing"); // what is shown is old until then
   paint();
   app.rerun ??= (async () => {
     let wish;
@@ -25,7 +26,10 @@ function change(patch) {
       app.now = liveRun(trace, wish.outputTemperature);
       paint();
     } while (wish !== app.changes);
-  })().finally(() => (app.rerun = null));
+  })().finally(() => {
+    app.rerun = null;
+    document.body.classList.remove("computing");
+  });
   return app.rerun;
 }
 const reset = () => change(untouched());
@@ -88,19 +92,29 @@ async function takeFile(file) {
   }
 }
 
-/** The bars, always in sight. */
+/** The bars; on a narrow screen, where they may be out of sight, one line of them at its foot. */
 function predictionPanel() {
   const bars = h("div", { class: "bars" });
   const title = h("p", { class: "verdict", "aria-live": "polite" });
   const legend = h("p", { class: "legend" });
   const panel = h(
     "section",
-    { class: "panel prediction", "aria-labelledby": "prediction-title" },
-    h("h2", { id: "prediction-title" }, t("prediction")),
+    { class: "panel prediction", id: "prediction", "aria-labelledby": "prediction-title" },
+    h(
+      "header",
+      {},
+      h("h2", { id: "prediction-title" }, t("prediction")),
+      CLASSES ? h("small", {}, t("of_classes", { count: count(CLASSES) })) : null,
+    ),
     title,
     bars,
     legend,
   );
+  const brief = h("a", { class: "brief", href: "#prediction", hidden: true });
+  new IntersectionObserver(([{ isIntersecting }]) => (brief.hidden = isIntersecting || !CLASSES)).observe(
+    panel,
+  );
+  panel.brief = brief;
   return remembering(
     panel,
     () => [app.now, app.base, app.changes],
@@ -114,24 +128,17 @@ function predictionPanel() {
         CLASSES <= 10
           ? ranking(before)
           : [...new Set([...ranking(before).slice(0, 5), ...ranking(now).slice(0, 3)])];
-      fill(
-        title,
-        ...(best === was
-          ? rich("verdict", { label: label(best), score: percent(now[best]) })
-          : rich("verdict_changed", { label: label(best), score: percent(now[best]), was: label(was) })),
-      );
+      const verdict = { label: label(best), score: percent(now[best]), was: label(was) };
+      fill(title, ...rich("verdict", verdict));
+      fill(brief, ...rich("verdict", verdict), best === was ? "" : ` (${t("legend_was", verdict)})`);
       fill(bars, ...shown.map((c) => barRow(label(c), now[c], before[c])));
+      if (!given.live) return;
       fill(
         legend,
-        ...(isChanged()
-          ? [
-              h("span", { class: "key-before" }),
-              t("legend_before"),
-              " ",
-              h("span", { class: "key-now" }),
-              t("legend_now"),
-            ]
-          : [t(given.live ? "legend_untouched" : "legend_recorded", { count: CLASSES })]),
+        h("span", { class: "key-before" }),
+        t(best === was ? "legend_before" : "legend_was", verdict),
+        h("span", { class: "key-now" }),
+        t("legend_now"),
       );
     },
   );
@@ -156,22 +163,25 @@ function unavailableSwitches() {
   return Object.assign(h("section", labelled, title, para("change_recorded"), why, list), { redraw() {} });
 }
 
-/** All switches. */
-function liveSwitches() {
-  let drag = null;
+/** The image to paint on: patches become gray, or two of them change places. */
+function patchPainter() {
   let tool = "gray";
+  let stroke = null; // while a pointer is down: whether it makes gray, or takes gray away
+  let taken = 0; // the patch that waits for another to change places with
   const { canvas, boxes } = patchSurface((context, found) => {
+    if (taken) frame(context, found.box(taken), "key");
     if (document.activeElement === area || area.matches(":hover"))
-      frame(context, found.box(app.paintAt), drag ? "key" : "query");
-    if (drag?.from && drag.from !== app.paintAt) frame(context, found.box(drag.from), "query");
+      frame(context, found.box(app.paintAt), "query");
   });
-  const setGray = (place, on) => {
-    const gray = app.changes.gray.filter((one) => one !== place);
-    change({ gray: on ? [...gray, place] : gray });
+  const isGray = (token) => app.changes.gray.includes(token - 1);
+  const setGray = (token, on) => {
+    const gray = app.changes.gray.filter((one) => one !== token - 1);
+    change({ gray: on ? [...gray, token - 1] : gray });
   };
-  const swap = (a, b) => {
+  const putDown = (token) => {
     const order = app.changes.order ? [...app.changes.order] : numbered(PATCHES).map(([i]) => i);
-    [order[a], order[b]] = [order[b], order[a]];
+    [order[taken - 1], order[token - 1]] = [order[token - 1], order[taken - 1]];
+    taken = 0;
     change({ order: order.every((from, to) => from === to) ? null : order });
   };
   const area = tokenPicker({
@@ -179,45 +189,35 @@ function liveSwitches() {
     least: 1,
     boxes,
     get: () => app.paintAt,
-    tell: () => (app.changes.gray.includes(app.paintAt - 1) ? t("is_gray") : ""),
+    tell: () => (taken === app.paintAt ? t("is_taken") : isGray(app.paintAt) ? t("is_gray") : ""),
     set: (token) => {
       app.paintAt = token;
-      if (drag && tool === "gray") setGray(token - 1, drag.on);
-      area.redraw();
-      canvas.redraw();
+      if (stroke !== null) setGray(token, stroke);
+      whole.redraw();
     },
     press: (token) => {
-      if (tool === "gray") {
-        const on = !app.changes.gray.includes(token - 1);
-        setGray(token - 1, on);
-        drag = { on };
-      } else if (drag?.keyboard) {
-        swap(drag.from - 1, token - 1);
-        drag = null;
-      } else drag = { from: token };
+      if (tool === "gray") setGray(token, (stroke = !isGray(token)));
+      else if (taken) putDown(token);
+      else taken = token;
+      whole.redraw();
     },
   });
-  // With the keyboard a patch is taken by Enter and put down by Enter; with a pointer, pressed and let go
-  area.addEventListener(
-    "keydown",
-    () => (drag = tool === "swap" && drag?.from ? { from: drag.from, keyboard: true } : null),
-    false,
-  );
   area.addEventListener("pointerdown", (event) => area.setPointerCapture(event.pointerId));
   area.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse" || !event.buttons) return;
+    if (event.pointerType === "mouse" || !event.buttons) return; // the picker itself follows a mouse
     const token = boxes().at(event.offsetX, event.offsetY);
     if (token === app.paintAt) return;
     app.paintAt = token;
-    if (drag && tool === "gray") setGray(token - 1, drag.on);
+    if (stroke !== null) setGray(token, stroke);
     canvas.redraw();
   });
-  for (const end of ["pointerup", "pointercancel"])
+  // Swapped by dragging, or by choosing one and then the other
+  for (const end of ["pointerup", "pointercancel", "keyup"])
     area.addEventListener(end, () => {
-      if (tool === "swap" && drag?.from && drag.from !== app.paintAt) swap(drag.from - 1, app.paintAt - 1);
-      drag = null;
-      canvas.redraw();
+      stroke = null;
+      if (end === "pointerup" && taken && taken !== app.paintAt) putDown(app.paintAt);
     });
+  const hint = h("small", {});
   const tools = choice(
     t("tool"),
     [
@@ -225,13 +225,29 @@ function liveSwitches() {
       ["swap", t("tool_swap")],
     ],
     () => tool,
-    (value) => ((tool = value), tools.redraw()),
+    (value) => ((tool = value), (taken = 0), whole.redraw()),
   );
   const shuffle = h(
     "button",
     { type: "button", onclick: () => change({ order: shuffled(PATCHES) }) },
     t("shuffle"),
   );
+  const whole = h(
+    "div",
+    { class: "paint" },
+    h("div", { class: "pick-on painter" }, canvas, area),
+    h("div", {}, tools, hint, shuffle),
+  );
+  whole.redraw = () => {
+    hint.textContent = t(`hint_${tool}`);
+    [canvas, area, tools].forEach((one) => one.redraw());
+  };
+  return whole;
+}
+
+/** Another image, from a file. */
+function imageChooser() {
+  if (!model.resize) return para("no_resize", {}, { class: "note" });
   const file = h("input", {
     type: "file",
     accept: "image/*",
@@ -239,34 +255,26 @@ function liveSwitches() {
     id: "file",
     onchange: () => takeFile(file.files[0]),
   });
-  const drop = model.resize
-    ? h(
-        "p",
-        { class: "drop" },
-        file,
-        h("label", { for: "file", class: "button" }, t("choose_image")),
-        h("span", {}, t("drop_here")),
-      )
-    : para("no_resize", {}, { class: "note" });
-  const check = (key, get, set) => {
-    const input = h("input", { type: "checkbox", onchange: () => set(input.checked) });
-    return Object.assign(h("label", { class: "check" }, input, t(key)), {
-      redraw: () => (input.checked = get()),
-    });
-  };
-  const positions = check(
-    "switch_positions",
-    () => app.changes.zeroPositions,
-    (zeroPositions) => change({ zeroPositions }),
+  return h(
+    "p",
+    { class: "drop" },
+    file,
+    h("label", { for: "file", class: "button" }, t("choose_image")),
+    h("span", {}, t("drop_here")),
+    h("small", {}, t("jpeg_note")),
   );
-  const toggle = (list, value) =>
-    list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
+}
+
+/** A number drops a layer, a square mutes a head. */
+function layerSwitches() {
   const switches = [];
   const table = h(
     "div",
     { class: "switches", role: "group", "aria-label": t("switch_layers"), style: `--layers:${model.layers}` },
     h("span", {}),
   );
+  const toggle = (list, value) =>
+    list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
   const button = (text, name, isOff, flip, look) => {
     const made = h(
       "button",
@@ -281,7 +289,7 @@ function liveSwitches() {
     button(
       String(l),
       t("layer_on", { layer: l }),
-      () => app.changes.dropped.includes(l),
+      () => isDropped(l),
       () => change({ dropped: toggle(app.changes.dropped, l) }),
       "layer",
     );
@@ -291,11 +299,25 @@ function liveSwitches() {
       button(
         "",
         t("head_on", { layer: l, head }),
-        () => app.changes.muted.includes(`${l},${head}`) || app.changes.dropped.includes(l),
+        () => isMuted(l, head) || isDropped(l),
         () => change({ muted: toggle(app.changes.muted, `${l},${head}`) }),
         "head",
       );
   }
+  table.redraw = () => switches.forEach((one) => one.redraw());
+  return table;
+}
+const isDropped = (layer) => app.changes.dropped.includes(layer);
+const isMuted = (layer, head) => app.changes.muted.includes(`${layer},${head}`);
+
+/** All switches. */
+function liveSwitches() {
+  const painter = patchPainter();
+  const input = h("input", {
+    type: "checkbox",
+    onchange: () => change({ zeroPositions: input.checked }),
+  });
+  const table = layerSwitches();
   const temperature = (key, name) =>
     slider(t(key), {
       min: -2,
@@ -305,12 +327,10 @@ function liveSwitches() {
       set: (value) => change({ [name]: 2 ** value }),
       say: (value) => `T = ${(2 ** value).toFixed(2)}`,
     });
-  const sliders = [
-    temperature("temperature_attention", "temperature"),
-    temperature("temperature_output", "outputTemperature"),
-  ];
+  const attention = temperature("temperature_attention", "temperature");
+  const output = temperature("temperature_output", "outputTemperature");
+  const note = (key) => para(key, {}, { class: "note" });
   const undo = h("button", { type: "button", class: "reset", onclick: reset }, t("reset"));
-  const painter = h("div", { class: "pick-on painter" }, canvas, area);
   const panel = h(
     "section",
     { class: "panel change", "aria-labelledby": "change-title" },
@@ -318,23 +338,25 @@ function liveSwitches() {
     h(
       "div",
       { class: "change-body" },
-      h("div", { class: "paint" }, painter, h("div", {}, tools, shuffle, drop)),
-      positions,
+      painter,
+      note("shuffle_note"),
+      imageChooser(),
+      h("label", { class: "check" }, input, t("switch_positions")),
       h("p", { class: "label" }, t("switch_layers")),
       table,
-      para("switch_note", {}, { class: "note" }),
-      sliders,
-      model.resize ? para("jpeg_note", {}, { class: "note" }) : null,
+      note("switch_note"),
+      attention,
+      note("temperature_attention_note"),
+      output,
+      note("temperature_output_note"),
     ),
   );
   return remembering(
     panel,
     () => [app.changes, app.picture],
     () => {
-      canvas.redraw();
-      area.redraw();
-      positions.redraw();
-      [...switches, ...sliders].forEach((one) => one.redraw());
+      input.checked = app.changes.zeroPositions;
+      [painter, table, attention, output].forEach((one) => one.redraw());
       undo.disabled = !isChanged();
     },
   );

@@ -52,7 +52,15 @@ const signed = (text) => text.replace("-", "−");
 const number = (value, digits = 4) => signed(value.toFixed(digits));
 /** In a formula, behind a sign. */
 const inFormula = (value, digits = 4) => (value < 0 ? `(${number(value, digits)})` : number(value, digits));
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
+/** What is not all is not called 100 %. */
+const percent = (share, digits = 1) => {
+  const text = (100 * share).toFixed(digits);
+  return share < 1 && text === (100).toFixed(digits)
+    ? `> ${(100 - 0.1 ** digits).toFixed(digits)}%`
+    : `${text}%`;
+};
+/** A number above 0 that may be large. */
+const amount = (value) => (value < 1e5 ? value.toFixed(3) : value.toExponential(3));
 const count = (value) => value.toLocaleString("en");
 const label = (index) => model.labels[index].split(", ")[0];
 const rowOf = (token) => Math.floor((token - 1) / model.grid[1]);
@@ -91,11 +99,7 @@ function heat(share) {
 /** −1 to 1 → blue, nothing, red: in 513 steps, made once for each theme. */
 function twoSided(value) {
   if (!colours.has("steps")) {
-    const zero = colour("zero").match(/\d+/g).map(Number);
-    const ends = [
-      [42, 111, 196],
-      [206, 74, 58],
-    ];
+    const [zero, ...ends] = ["zero", "below", "above"].map((name) => colour(name).match(/\d+/g).map(Number));
     const step = (at) =>
       zero.map((from, i) => Math.round(from + Math.abs(at / 256) ** 0.7 * (ends[at < 0 ? 0 : 1][i] - from)));
     colours.set(

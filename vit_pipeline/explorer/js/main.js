@@ -17,6 +17,7 @@ const app = {
   paintAt: 1,
   source: given.source,
   changes: untouched(),
+  evidence: null, // { for: the run asked about, class, losses: (N - 1), done: how many of them are known }
   tour: null,
   theme: 0,
 };
@@ -166,10 +167,8 @@ function overview() {
         const gap = Math.min(2.5, w * 0.12);
         for (let l = 0; l < model.layers; l++)
           for (let head = 0; head < model.heads; head++) {
-            const row = app.now.row(l, head, app.token);
             const box = { x: l * w + gap / 2, y: head * hh + gap / 2, width: w - gap, height: hh - gap };
-            if (row) drawPixels(context, sharesImage(row), box.x, box.y, box.width, box.height);
-            else drawCrossed(context, box);
+            drawHead(context, box, l, head);
             if (
               (app.stage === "head" || app.stage === "layer") &&
               l === app.layer &&
@@ -233,23 +232,15 @@ function overview() {
 
 /** Logits or probabilities of a few classes, the likeliest first. */
 function drawOutputs(context, width, height, values, twoWays) {
-  const order = ranking(app.base.scores()).slice(0, 8);
+  const order = ranking(app.base.scores()).slice(0, CLASSES <= 10 ? 10 : 8);
   const tall = height / order.length;
-  const largest = twoWays ? reach(values) : 1;
-  const zero = twoWays ? width * 0.35 : 0;
+  const place = twoWays ? barsAround0(values) : (c) => ({ from: 0, share: values[c] });
   context.font = `${Math.min(11, tall * 0.62)}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   order.forEach((c, i) => {
-    const share = values[c] / largest;
-    const wide = share * (twoWays ? width * (share < 0 ? 0.35 : 0.65) : width);
-    context.fillStyle = rgb(twoSided(share < 0 ? -0.75 : 0.75), 0.9);
-    if (!twoWays) context.fillStyle = colour("now");
-    context.fillRect(
-      wide < 0 ? zero + wide : zero,
-      i * tall + tall * 0.14,
-      Math.max(Math.abs(wide), 1),
-      tall * 0.72,
-    );
+    const { from, share } = place(c);
+    context.fillStyle = colour(!twoWays ? "now" : values[c] < 0 ? "below" : "above");
+    context.fillRect(from * width, i * tall + tall * 0.14, Math.max(share * width, 1), tall * 0.72);
     if (twoWays) return;
     context.fillStyle = colour("ink");
     context.textAlign = "left";
@@ -375,6 +366,7 @@ function mount() {
         h("div", { class: "side" }, prediction, changes),
       ),
     ),
+    prediction.brief,
     smallPrint(),
   );
   parts = [top, strip, prediction, changes, tour];

@@ -199,6 +199,9 @@ const STATIONS = [
           zb: number(logits[b], 2),
           gap: number(gap, 2),
           times: Math.exp(gap).toFixed(1),
+          temperature: given.live
+            ? t("tour_softmax_temperature", { times: Math.exp(gap / 2).toFixed(1) })
+            : "",
         },
         options,
         right: 2,
@@ -216,16 +219,16 @@ const STATIONS = [
       const best = ranking(app.base.scores())[0];
       const before = app.base.scores()[best];
       const after = liveRun(trace).scores()[best];
-      const change = after - before;
       return {
         values: {
           place: tokenName(place + 1),
           label: label(best),
           before: percent(before),
+          half: percent(before / 2),
           after: percent(after),
         },
         options: ["tour_gray_a", "tour_gray_b", "tour_gray_c"],
-        right: change > 0.005 ? 2 : after < before / 2 ? 0 : 1,
+        right: after > before + 0.0005 ? 2 : after < before / 2 ? 0 : 1,
         changes,
       };
     },
@@ -277,15 +280,7 @@ const middleLayer = () => {
 /** A patch near the left edge, whose mirror image is not its neighbour. */
 const tellingPlace = () => 1 + Math.floor(model.grid[0] / 2) * model.grid[1] + Math.min(1, model.grid[1] - 1);
 /** The patch that CLS attends to most in the last layer, heads averaged. */
-const watched = () => {
-  const shares = new Float32Array(PATCHES);
-  for (let head = 0; head < model.heads; head++)
-    app.base
-      .row(model.layers - 1, head, 0)
-      .subarray(1)
-      .forEach((share, i) => (shares[i] += share));
-  return ranking(shares)[0];
-};
+const watched = () => ranking(meanShares(app.base))[0];
 
 const stations = () =>
   STATIONS.filter(

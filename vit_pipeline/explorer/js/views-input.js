@@ -351,7 +351,7 @@ function viewPositions() {
         : "positions_neither";
   return {
     nodes: [
-      para("positions_intro"),
+      para("positions_intro", { tokens: TOKENS, width: model.width }),
       h(
         "div",
         { class: "side-by-side wide-right" },

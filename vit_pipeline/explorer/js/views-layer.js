@@ -27,9 +27,7 @@ function viewLayers() {
     for (let l = 0; l < model.layers; l++) {
       const canvas = surface(
         (context, width, height) => {
-          const row = app.now.row(l, head, app.token);
-          if (!row) return drawCrossed(context, { width, height });
-          drawPixels(context, sharesImage(row), 0, 0, width, height);
+          drawHead(context, { x: 0, y: 0, width, height }, l, head);
         },
         { "aria-hidden": "true", role: "presentation" },
       );
@@ -48,7 +46,9 @@ function viewLayers() {
       grid.append(cell);
     }
   }
-  const says = h("div", { class: "lens-line", style: `--layers:${model.layers}` });
+  const says = h("div", { class: "lens-line" });
+  if (CLASSES) grid.append(says);
+  const evidence = CLASSES && given.live ? evidenceMaps() : null;
   return {
     nodes: [
       para("layers_intro", { layers: model.layers, heads: model.heads }),
@@ -56,13 +56,15 @@ function viewLayers() {
         "div",
         { class: "side-by-side narrow-left" },
         h("figure", {}, chooser, h("figcaption", {}, t("choose_token"))),
-        h("div", {}, grid, CLASSES ? says : null),
+        grid,
       ),
       para("layers_note", {}, { class: "note" }),
+      ...(evidence?.nodes ?? []),
     ],
     draw() {
       chooser.redraw();
       cells.forEach((cell) => cell.redraw());
+      evidence?.draw();
       if (!CLASSES) return;
       fill(
         says,
@@ -87,6 +89,17 @@ function sharesImage(row) {
   const [rows, cols] = model.grid;
   const largest = row.subarray(1).reduce((a, b) => Math.max(a, b), 1e-12);
   return pixelImage(rows, cols, (i) => heat(row[i + 1] / largest));
+}
+/** What the chosen token attends to in a head; crossed out where that is not used. */
+function drawHead(context, box, layer, head) {
+  const row = app.now.row(layer, head, app.token);
+  if (row) drawPixels(context, sharesImage(row), box.x, box.y, box.width, box.height);
+  if (row && !isMuted(layer, head)) return;
+  context.fillStyle = colour("panel");
+  context.globalAlpha = 0.65;
+  context.fillRect(box.x, box.y, box.width, box.height);
+  context.globalAlpha = 1;
+  drawCrossed(context, box);
 }
 /** In the place of a picture: nothing was computed there. */
 function drawCrossed(context, { x = 0, y = 0, width, height }) {
@@ -120,6 +133,94 @@ function tokenChooser() {
   const whole = h("div", { class: "pick-on" }, canvas, picker);
   whole.redraw = () => (fit(), canvas.redraw(), picker.redraw());
   return whole;
+}
+
+/** What CLS attends to in the last layer, heads averaged, (N - 1); null where that layer is dropped. */
+function meanShares(run) {
+  const rows = numbered(model.heads).map(([head]) => run.row(model.layers - 1, head, 0));
+  if (!rows[0]) return null;
+  return Float32Array.from(
+    { length: PATCHES },
+    (_, i) => rows.reduce((sum, row) => sum + row[i + 1], 0) / rows.length,
+  );
+}
+
+/** Beside what is looked at, what the decision rests on: how its probability changes when a patch is gray. */
+function evidenceMaps() {
+  const current = () => app.evidence?.for === app.now;
+  const map =
+    (values, largest, colourOf) =>
+    (context, { image }) => {
+      drawImage(context, image, true);
+      const [rows, cols] = model.grid;
+      const over = pixelImage(rows, cols, (i) => colourOf(values[i] / largest));
+      drawPixels(context, over, image.x, image.y, image.width, image.height);
+    };
+  const looked = patchSurface((context, boxes) => {
+    const shares = meanShares(app.now);
+    if (shares)
+      map(shares, Math.max(...shares), (share) => [...heat(0.25 + 0.75 * share), 235 * share ** 0.75])(
+        context,
+        boxes,
+      );
+  }).canvas;
+  const tried = patchSurface((context, boxes) => {
+    if (!current()) return;
+    const { losses, done } = app.evidence;
+    const signed = (share) => [...twoSided(share), 40 + 200 * Math.abs(share)];
+    map(losses, reach(losses), signed)(context, boxes);
+    if (done < PATCHES) frame(context, boxes.box(done + 1), "query");
+  }).canvas;
+  const says = h("figcaption", { "aria-live": "polite" });
+  const start = async () => {
+    const scores = app.now.scores();
+    const first = ranking(scores)[0];
+    const mine = { for: app.now, class: first, losses: new Float32Array(PATCHES), done: 0 };
+    app.evidence = mine;
+    paint();
+    for (let place = 0; place < PATCHES && app.now === mine.for; place++) {
+      const gray = [...app.changes.gray, place];
+      const logits = await app.engine("logits", app.bytes, { ...app.changes, gray });
+      mine.losses[place] = scores[first] - softmax(logits, app.changes.outputTemperature)[first];
+      mine.done = place + 1;
+      paint();
+    }
+  };
+  const button = h("button", { type: "button", class: "primary", onclick: start });
+  return {
+    nodes: [
+      h("h3", {}, t("evidence")),
+      para("evidence_intro"),
+      button,
+      h(
+        "div",
+        { class: "side-by-side" },
+        h("figure", {}, looked, h("figcaption", {}, t("evidence_looked", { layer: model.layers - 1 }))),
+        h("figure", {}, tried, says),
+      ),
+    ],
+    draw() {
+      looked.redraw();
+      tried.redraw();
+      const { evidence: found } = app;
+      const isDone = current() && found.done === PATCHES;
+      button.disabled = current();
+      button.textContent = t("evidence_start", { count: PATCHES });
+      const values = current() && {
+        label: label(found.class),
+        done: found.done,
+        count: PATCHES,
+        most: number(100 * Math.max(...found.losses), 1),
+        least: number(100 * Math.max(0, ...found.losses.map((loss) => -loss)), 1),
+      };
+      const text = isDone
+        ? t("evidence_found", values)
+        : current()
+          ? t("evidence_at", values)
+          : t("evidence_none");
+      if (says.textContent !== text) says.textContent = text;
+    },
+  };
 }
 
 /** What is drawn in the parts of a layer, in the order in which data pass them; the sums have numbers only. */
@@ -228,8 +329,7 @@ function blockDetail(block) {
   if (block === "heads") {
     const maps = numbered(model.heads).map(([i]) => {
       const canvas = surface(
-        (context, width, height) =>
-          drawPixels(context, sharesImage(app.now.row(app.layer, i, app.token)), 0, 0, width, height),
+        (context, width, height) => drawHead(context, { x: 0, y: 0, width, height }, app.layer, i),
         { style: `aspect-ratio:${RATIO}`, "aria-hidden": "true", role: "presentation" },
       );
       return h(

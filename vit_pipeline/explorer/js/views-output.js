@@ -2,6 +2,7 @@
 "use strict";
 
 const LINES = 5; // classes in the chart of the lens
+const LENS_EDGES = { left: 44, right: 12 };
 
 function viewOutput() {
   if (!CLASSES) return { nodes: [para("no_classes")], draw() {} };
@@ -70,8 +71,7 @@ function chosenClasses() {
 function lensChart() {
   return surface(
     (context, width, height) => {
-      const left = 34;
-      const right = 12;
+      const { left, right } = LENS_EDGES;
       const bottom = 26;
       const x = (layer) => left + (layer / model.layers) * (width - left - right);
       const y = (share) => 10 + (1 - share) * (height - bottom - 14);
@@ -112,8 +112,16 @@ function lensChart() {
   );
 }
 function moveLens(event) {
-  const share = (event.offsetX - 34) / (event.target.clientWidth - 46);
+  const { left, right } = LENS_EDGES;
+  const share = (event.offsetX - left) / (event.target.clientWidth - left - right);
   update({ after: Math.min(Math.max(Math.round(share * model.layers), 0), model.layers) });
+}
+
+/** Where each number's bar begins and how long it is, as parts of the width: all begin at the same 0. */
+function barsAround0(values) {
+  const low = Math.max(0, -Math.min(...values));
+  const width = low + Math.max(0, ...values) || 1;
+  return (i) => ({ from: (low + Math.min(values[i], 0)) / width, share: Math.abs(values[i]) / width });
 }
 
 /** Logits of the likeliest classes, and softmax in numbers. */
@@ -126,7 +134,7 @@ function softmaxSums() {
   const sum = exps.reduce((a, b) => a + b, 0);
   const c = order.includes(app.cls) ? app.cls : order[0];
   const other = !isSoftmax();
-  const largest = reach(logits);
+  const shown = barsAround0(logits);
   const rows = order.map((k) =>
     h(
       "tr",
@@ -137,18 +145,18 @@ function softmaxSums() {
         "td",
         { class: "bar-cell" },
         h("span", {
-          class: `bar ${logits[k] < 0 ? "negative" : ""}`,
-          style: `--share:${Math.abs(logits[k]) / largest}`,
+          class: `bar ${logits[k] < 0 ? "below" : "above"}`,
+          style: `--share:${shown(k).share};--from:${shown(k).from}`,
         }),
       ),
-      h("td", {}, other ? "" : exps[k] < 1000 ? number(exps[k], 3) : exps[k].toExponential(2)),
+      h("td", {}, other ? "" : amount(exps[k])),
       h("td", {}, percent(scores[k], 2)),
     ),
   );
   const head = h(
     "tr",
     {},
-    ["class", "logit", null, "exp", "probability"].map((key) =>
+    ["class", "logit", null, temperature === 1 ? "exp" : "exp_t", "probability"].map((key) =>
       key ? h("th", { scope: "col" }, t(`column_${key}`)) : h("td", {}),
     ),
   );
@@ -164,7 +172,7 @@ function softmaxSums() {
           temperature === 1
             ? "p({label}) = eᶻ / Σ eᶻ = {top} / {bottom} = **{share}**"
             : "p({label}) = exp(z/T) / Σ exp(z/T) = {top} / {bottom} = **{share}**",
-          { label: label(c), top: number(exps[c], 3), bottom: number(sum, 3), share: percent(scores[c], 2) },
+          { label: label(c), top: amount(exps[c]), bottom: amount(sum), share: percent(scores[c], 2) },
         ),
     para("softmax_output_note", { classes: CLASSES }, { class: "note" }),
   ];

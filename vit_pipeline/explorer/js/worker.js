@@ -17,6 +17,7 @@ function makeEngine() {
       );
     },
     forward: (bytes, changes) => forward(model, weights, bytes, changes),
+    logits: (bytes, changes) => forward(model, weights, bytes, changes).lens[model.layers],
     resize: (bytes, height, width) => resizeImage(bytes, height, width, model.resize),
     /** Some weights, for the formulas. */
     weights: (names) => Object.fromEntries(names.map((name) => [name, weights[name]?.slice()])),
