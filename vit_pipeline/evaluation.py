@@ -330,4 +330,4 @@ class _Pass:
 
 
 def _name(pipe: ViTPipeline) -> str:
-    return f"{pipe.provenance}, {str(pipe.dtype).removeprefix('torch.')}"
+    return f"{pipe.provenance}, {pipe.backend}"

@@ -9,9 +9,11 @@ Leaves out: running a model (``evaluation``).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,11 +59,11 @@ def rate(hits: Array) -> Rate:
 
     Source: Wilson 1927; Brown, Cai and DasGupta 2001.
     """
-    from scipy.stats import binomtest
-
     count, images = int(hits.sum()), len(hits)
-    low, high = binomtest(count, images).proportion_ci(method="wilson")
-    return Rate(count / images, float(low), float(high), count, images)
+    z = NormalDist().inv_cdf(0.975)
+    middle = (count + z**2 / 2) / (images + z**2)
+    width = z / (images + z**2) * math.sqrt(count * (images - count) / images + z**2 / 4)
+    return Rate(count / images, max(middle - width, 0.0), min(middle + width, 1.0), count, images)
 
 
 @dataclass(frozen=True)

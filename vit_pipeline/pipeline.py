@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 
 from . import engine, loading
+from .backends import Backend, BackendName, OpenVINO, Torch
 from .checkpoints.files import CALIBRATION
 from .checkpoints.folder import Calibration
 from .checkpoints.processors import draft_size, quiet_transformers, seen_image, to_pixel_values
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .explain import Explanation
+    from .fast import Agreement
 
 R = TypeVar("R")
 Pool = Literal["cls", "mean", "patches"]
@@ -51,6 +53,7 @@ class Options(ReadOptions, loading.LocateOptions, total=False):
 
     device: str | torch.device
     dtype: str | torch.dtype
+    backend: BackendName
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class ViTPipeline:
         provenance: loading.Provenance | None = None,
         notes: Sequence[str] = (),
         calibration: Calibration | None = None,
+        backend: Backend | None = None,
         **reading: Unpack[ReadOptions],
     ) -> None:
         """Take objects in memory as they are: your own model, fresh from a fine-tune.
@@ -132,6 +136,7 @@ class ViTPipeline:
             provenance: where both are from; None: from memory, to be checked here.
             notes: what the user should know about them, a line each.
             calibration: what ``evaluate`` has found out about the model.
+            backend: what computes; None: the model itself, on torch.
             reading: :class:`ReadOptions`.
 
         Raises ArgumentError for other objects; CheckpointError where model, processor and class names do not
@@ -143,6 +148,8 @@ class ViTPipeline:
         if not callable(processor):
             raise ArgumentError(f"processor is {processor!r}; give the model's image processor")
         self.model: Any = model.eval()
+        self.backend: Backend = backend or Torch(self.model)
+        self.agreement: Agreement | None = None  # with float32 on torch, where that was measured
         self.processor = processor
         self.labels = loading.class_names(model)
         self.provenance = provenance or loading.Provenance(type(model).__name__, "memory", None, None)
@@ -161,9 +168,11 @@ class ViTPipeline:
             name: ``vit-base``, ``vit-small``, ``demo``, ``owner/name`` or ``owner/name@revision`` on
                 ModelScope, or a folder.
             revision: a branch or tag.
-            options: :class:`ReadOptions`, and those of :func:`vit_pipeline.loading.load`.
+            options: :class:`ReadOptions`, those of :func:`vit_pipeline.loading.load`, and ``backend``:
+                ``"openvino"`` computes on the CPU, faster there and not to the last bit the same, in
+                ``dtype`` ``float32`` or ``bfloat16``; :func:`vit_pipeline.fast.faster` has ``int8``.
 
-        Raises ModelError, DeviceError.
+        Raises ModelError, DeviceError; ArgumentError for another backend, or one that is not installed.
         """
         given: dict[str, Any] = {**options}
         for key in given.keys() - Options.__annotations__.keys():
@@ -171,7 +180,16 @@ class ViTPipeline:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"{key!r} is no option of a pipeline{hint}")
         reading = {key: given.pop(key) for key in ReadOptions.__annotations__ if key in given}
-        return cls(**vars(loading.load(name, revision, **given)), **reading)
+        backend = given.pop("backend", "torch")
+        if backend == "torch":
+            return cls(**vars(loading.load(name, revision, **given)), **reading)
+        if backend != "openvino":
+            raise ArgumentError(f"backend is {backend!r}; use 'torch' or 'openvino'")
+        if str(given.pop("device", "auto")) not in ("auto", "cpu"):
+            raise ArgumentError("the backend 'openvino' computes on the CPU: leave device out")
+        precision = str(given.pop("dtype", "float32")).removeprefix("torch.")
+        loaded = loading.load(name, revision, device="cpu", **given)
+        return cls(**vars(loaded), backend=OpenVINO(loaded.model, precision), **reading)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model and processor into a new or empty folder, complete or not at all.
@@ -208,8 +226,7 @@ class ViTPipeline:
         return cast(torch.dtype, self.model.dtype)
 
     def __repr__(self) -> str:
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"ViTPipeline({self.provenance}, {len(self.labels)} classes, {self.device}, {dtype})"
+        return f"ViTPipeline({self.provenance}, {len(self.labels)} classes, {self.device}, {self.backend})"
 
     # The four steps of the tutorial
 
@@ -225,15 +242,13 @@ class ViTPipeline:
         batch = images if isinstance(images, Sequence) else [images]
         return torch.stack([to_pixel_values(self.processor, image) for image in batch]).to(self.device)
 
-    @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → logits (B, C), before softmax."""
         if not self.labels:
             raise CheckpointError(
                 f"{self.name}: a backbone without a classifier: use features, or fine-tune it"
             )
-        logits: torch.Tensor = self.model(self._on_device(pixel_values)).logits
-        return logits
+        return self.backend.logits(pixel_values)
 
     def probabilities(self, logits: torch.Tensor, function_to_apply: str | None = None) -> torch.Tensor:
         """Logits (B, C) → the score of each class, (B, C), in float32.
@@ -365,13 +380,11 @@ class ViTPipeline:
             raise ArgumentError("no images were given")
         return torch.stack(found)  # outside inference mode: a plain tensor, fit for training a probe on
 
-    @torch.inference_mode()
     def pooled(self, pixel_values: torch.Tensor, pool: Pool = "cls") -> torch.Tensor:
         """(B, 3, H, W) → features, as :meth:`features` gives them."""
         if pool not in ("cls", "mean", "patches"):
             raise ArgumentError(f"pool is {pool!r}; use 'cls', 'mean' or 'patches'")
-        backbone = getattr(self.model, "vit", self.model)
-        tokens: torch.Tensor = backbone(self._on_device(pixel_values)).last_hidden_state.float().cpu()
+        tokens = self.backend.tokens(pixel_values).float().cpu()
         patches = tokens[:, 1:]  # of (B, 1 + N, D)
         return patches if pool == "patches" else patches.mean(dim=1) if pool == "mean" else tokens[:, 0]
 
@@ -386,6 +399,8 @@ class ViTPipeline:
         """
         from .explain import explain
 
+        if self.backend.name != "torch":
+            raise ArgumentError(f"{self.name}: explain looks into the model on torch: leave backend out")
         return explain(self, self.preprocess(self.read(image)), source_name(image), target)
 
     # What the engine runs
@@ -415,12 +430,6 @@ class ViTPipeline:
         prepare = self.preparer(jpeg_draft=jpeg_draft)
         batches = engine.run(items, prepare, compute, batch_size=batch_size, threads=threads)
         return (result for batch in batches for _, result in batch)
-
-    def _on_device(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """On the model's device, in its dtype."""
-        if self.device.type == "cuda" and pixel_values.device.type == "cpu":
-            pixel_values = pixel_values.to(self.dtype).pin_memory()
-        return pixel_values.to(self.device, self.dtype, non_blocking=True)
 
 
 @overload

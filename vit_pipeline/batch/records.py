@@ -24,7 +24,7 @@ from ..errors import OutputError, reason
 Record = dict[str, Any]
 HEADER = "vit_pipeline"
 #: in the header, but free to differ when a run resumes: the results stay the same
-FREE = frozenset(("model", "from", "revision", "batch_size"))
+FREE = frozenset(("model", "from", "revision", "batch_size", "agreement"))
 SYNC_SECONDS = 5.0  #: what a power cut may cost
 _LONGEST_HEADER = 1_000_000
 

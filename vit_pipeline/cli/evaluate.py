@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +16,7 @@ from .terminal import note, progress_bars
 
 @o.with_pipeline
 def evaluate(
-    open: o.Open,
+    open: o.OpenFor,
     quiet: bool,
     folder: Annotated[
         str,
@@ -56,13 +57,18 @@ def evaluate(
     from ..errors import ArgumentError, check_installed
 
     check_installed("scipy", "evaluate")
-    pipe = open()
+    from ..labelled import read_labelled
+
+    def images() -> Iterator[Any]:
+        return (image for _, image, _ in read_labelled(folder, split))
+
+    pipe = open(images())
     place = pipe.provenance.folder if pipe.provenance.source == "folder" else None
     if write_calibration and not place:
         raise ArgumentError(f"{pipe.name}: --write-calibration is for a model in a folder of your own")
     changed = {"model": against, "revision": None} if against else {}
     changed |= {"dtype": against_dtype} if against_dtype else {}
-    other = open(**changed) if changed else None
+    other = open(images(), **changed) if changed else None
     from ..evaluation import evaluate as run
 
     errors = Errors()

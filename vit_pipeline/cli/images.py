@@ -36,7 +36,7 @@ class Errors:
 
 @o.with_pipeline
 def predict(
-    open: o.Open,
+    open: o.OpenFor,
     quiet: bool,
     images: o.Images = None,
     from_file: o.FromFile = None,
@@ -50,7 +50,7 @@ def predict(
     Example: vit-pipeline predict --model demo cat.jpg photos/ https://example.com/dog.jpg
     """
     sources = image_sources(images, from_file)
-    pipe = open()
+    pipe = open(sources)
     from .. import engine
     from ..sources import find_images
 
@@ -71,7 +71,7 @@ def predict(
 
 @o.with_pipeline
 def classify(
-    open: o.Open,
+    open: o.OpenFor,
     quiet: bool,
     output: Annotated[Path, o.output(".jsonl", ".csv", ".parquet")],
     images: o.Images = None,
@@ -96,7 +96,7 @@ def classify(
     Example: vit-pipeline classify photos/ -o photos.jsonl
     """
     sources = image_sources(images, from_file)
-    pipe = open()
+    pipe = open(sources)
     from ..batch import classify as run
     from ..batch.tables import working_file
 
@@ -168,7 +168,7 @@ def _classify_bar(sources: list[Any], quiet: bool) -> Iterator[Any]:
 
 @o.with_pipeline
 def features(
-    open: o.Open,
+    open: o.OpenFor,
     quiet: bool,
     output: Annotated[Path, o.output(".npz", ".parquet")],
     images: o.Images = None,
@@ -183,7 +183,7 @@ def features(
     Example: vit-pipeline features photos/ -o photos.npz
     """
     sources = image_sources(images, from_file)
-    pipe = open()
+    pipe = open(sources)
     from ..features import save_features
 
     errors = Errors()
@@ -198,7 +198,7 @@ def features(
 
 @o.with_pipeline
 def similar(
-    open: o.Open,
+    open: o.OpenFor,
     quiet: bool,
     query: Annotated[str, typer.Argument(help="The image to compare with; '-': on stdin.")],
     images: o.Images = None,
@@ -218,7 +218,7 @@ def similar(
         raise ArgumentError("stdin can be read only once; give '-' once")
     sources = image_sources(images, from_file)
     wanted = read_stdin() if query == "-" else query
-    pipe = open()
+    pipe = open(sources)
     from ..features import similar as find_similar
 
     errors = Errors()

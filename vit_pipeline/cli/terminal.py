@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,20 @@ def image_sources(images: list[str] | None, from_file: str | None) -> list[Any]:
     return sources
 
 
+def _first_of(sources: Iterable[Any]) -> list[Any]:
+    """The same sources for a look ahead; a list that can be read only once is kept for the run itself."""
+    from itertools import chain, islice
+
+    if not isinstance(sources, list):
+        return [*sources]
+    ahead = list(sources)
+    for number, source in enumerate(sources):
+        if isinstance(source, Iterator):
+            first = [*islice(source, 500)]
+            sources[number], ahead[number] = chain(first, source), iter(first)
+    return ahead
+
+
 def _lines(path: str) -> Iterator[bytes]:
     with Path(path).open("rb") as file:
         yield from file
@@ -68,9 +82,20 @@ def open_pipeline(
     proxy: str | None = None,
     use_env_proxy: bool = False,
     max_pixels: int | None = None,
+    images: Iterable[Any] | None = None,
+    dtype: str = "float32",
+    backend: str = "torch",
+    fast: bool = False,
+    min_agreement: float = 0.99,
     **options: Any,
 ) -> ViTPipeline:
-    """Load with progress on a terminal; then one header line on stderr, and what the user should know."""
+    """Load with progress on a terminal; then one header line on stderr, and what the user should know.
+
+    Where it shall be faster than float32 on torch, some of ``images`` tell whether its answers stay.
+    """
+    is_exact = images is None or (dtype == "float32" and backend == "torch" and not fast)
+    if fast and (dtype, backend) != ("float32", "torch"):
+        raise ArgumentError("--fast chooses backend and dtype itself: leave --backend and --dtype out")
     with download_bars(quiet) as progress:
         from ..pipeline import ViTPipeline
 
@@ -82,13 +107,20 @@ def open_pipeline(
             progress=progress,
             allow_private=allow_private_urls,
             proxy="env" if use_env_proxy else proxy,
+            dtype=dtype if images is None else "float32",
             **options,
         )
+    if images is not None and not is_exact:
+        from ..fast import faster
+
+        wanted = {"backend": None, "dtype": "auto"} if fast else {"backend": backend, "dtype": dtype}
+        say = None if quiet else lambda found: note(f"{found}{'' if found.holds else '; too few: not used'}")
+        pipe = faster(pipe, _first_of(images), bound=min_agreement, on_try=say, **wanted)
     if not quiet:
         few = f": {', '.join(pipe.labels)}" if 1 <= len(pipe.labels) <= 20 else ""
-        dtype = str(pipe.dtype).removeprefix("torch.")
         revision = f", revision {pipe.provenance.revision}" if pipe.provenance.revision else ""
-        note(f"{pipe.provenance}{revision}, on {pipe.device}, {dtype}; {_classes(len(pipe.labels))}{few}")
+        runs = f"on {pipe.device}, {pipe.backend}"
+        note(f"{pipe.provenance}{revision}, {runs}; {_classes(len(pipe.labels))}{few}")
         for text in pipe.notes:
             note(text)
     return pipe

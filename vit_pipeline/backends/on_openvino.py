@@ -1,0 +1,151 @@
+"""The same model compiled by OpenVINO for this CPU: in float32, in bfloat16 where it has that, or in int8.
+
+int8 is post-training quantisation by nncf: weights and activations are rounded to 8 bits, the ranges of the
+activations found on images of the user's own. Leaves out which of these to take (``fast``).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import sys
+import threading
+import warnings
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import ViTForImageClassification, ViTModel
+
+from ..checkpoints.config import pair
+from ..checkpoints.processors import quiet_transformers
+from ..errors import ArgumentError, DeviceError, check_installed
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+class OpenVINO:
+    """``model``, a ViT of transformers, compiled.
+
+    Args:
+        model: any device and dtype; a copy on the CPU in float32 is what is converted.
+        precision: one of ``PRECISIONS``.
+        calibration: for ``int8``, pixel values (B, 3, H, W) of a few hundred images.
+        alpha: for ``int8``, how much of the activations' range SmoothQuant moves into the weights, 0 to 1.
+
+    Raises ArgumentError where OpenVINO or nncf is not installed; DeviceError for a precision that this CPU
+    does not have. Source: Xiao et al. 2023 (SmoothQuant).
+    """
+
+    name: Literal["openvino"] = "openvino"
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        model: Any,
+        precision: str = "float32",
+        calibration: torch.Tensor | None = None,
+        alpha: float = 0.5,
+    ) -> None:
+        self.precision = precision
+        if not isinstance(model, ViTForImageClassification | ViTModel):
+            raise ArgumentError(f"model is a {type(model).__name__}; OpenVINO is for transformers' ViT here")
+        self._lock = threading.Lock()  # one request, which two threads must not share
+        core = library().Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "auto":
+            self.precision = precision = "bfloat16" if native else "float32"
+        if precision not in PRECISIONS:
+            raise DeviceError(f"dtype {precision!r} is not for OpenVINO; use {', '.join(PRECISIONS)}")
+        if precision == "bfloat16" and not native:
+            raise DeviceError("this CPU does not compute in bfloat16; use float32 or int8")
+        if precision == "int8" and calibration is None:
+            raise ArgumentError(
+                "int8 is calibrated on images of your own: use vit_pipeline.fast.faster(pipe, images)"
+            )
+        self.graph = _converted(model)
+        if calibration is not None:
+            self.graph = _quantised(self.graph, calibration, alpha)
+        between = "bf16" if native and precision != "float32" else "f32"  # what is not int8 in int8
+        settings = {"INFERENCE_PRECISION_HINT": between, "PERFORMANCE_HINT": "LATENCY"}
+        self._compiled = core.compile_model(self.graph, "CPU", settings)
+
+    def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self._run(pixel_values)[1]
+
+    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self._run(pixel_values)[0]
+
+    def _run(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        with self._lock:
+            found = self._compiled(pixel_values.float().cpu().numpy())
+        return [torch.from_numpy(found[output]) for output in self._compiled.outputs]
+
+    def save(self, path: Path) -> None:
+        """Write the graph, an ``.xml`` and a ``.bin`` beside it, in the precision that it has."""
+        library().save_model(self.graph, path, compress_to_fp16=False)
+
+    def __str__(self) -> str:
+        return f"OpenVINO {self.precision}"
+
+
+@cache
+def library() -> Any:
+    """OpenVINO. It reports its use to Google Analytics unless one opts out; here it does not."""
+    check_installed("openvino", "the backend 'openvino'")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # cannot be imported
+    import openvino
+
+    return openvino
+
+
+class _Outputs(torch.nn.Module):
+    """The model with tensors for an answer: (B, 3, H, W) → tokens (B, 1 + N, D), and logits (B, C) if any."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        tokens = getattr(self.model, "vit", self.model)(pixel_values).last_hidden_state
+        if not hasattr(self.model, "classifier"):
+            return (tokens,)
+        return tokens, self.model.classifier(tokens[:, 0])
+
+
+def _converted(model: Any) -> Any:
+    """OpenVINO's graph of the model, for any number of images."""
+    plain = model if model.dtype == torch.float32 and model.device.type == "cpu" else None
+    plain = plain or copy.deepcopy(model).cpu().float()
+    example = torch.zeros(2, model.config.num_channels, *pair(model.config.image_size))
+    with warnings.catch_warnings(), quiet_transformers():
+        warnings.simplefilter("ignore")  # the tracer's, about sizes that do not change here
+        graph = library().convert_model(
+            _Outputs(plain).eval(), example_input=example, input=[-1, *example.shape[1:]]
+        )
+    names = "pixel_values", "tokens", "logits"
+    for port, name in zip((*graph.inputs, *graph.outputs), names, strict=False):
+        port.get_tensor().set_names({name})
+    return graph
+
+
+def _quantised(graph: Any, calibration: torch.Tensor, alpha: float) -> Any:
+    check_installed("nncf", "int8")
+    library()  # nncf reports its use by the same package
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it draws progress bars
+        warnings.simplefilter("ignore")
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        images = nncf.Dataset([image[None].float().cpu().numpy() for image in calibration])
+        smooth = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
+        return nncf.quantize(
+            graph,
+            images,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smooth),
+        )
