@@ -93,8 +93,9 @@ def save_features(
     Where no image could be read there is nothing to write, and no file.
 
     Args:
-        output: ``.npz`` (arrays ``source`` (B,), ``features`` (B, D) or (B, N, D), and ``model``; held in
-            memory until the end) or ``.parquet`` (columns ``source`` and ``features``; streamed).
+        output: ``.npz`` (arrays ``source`` (B,), ``features`` (B, D) or (B, N, D), ``model`` and
+            ``computed``, such as float32; held in memory until the end) or ``.parquet`` (columns ``source``
+            and ``features``; streamed).
 
     The other arguments are those of :func:`stream_features`. Raises OutputError where nothing can be written
     and ArgumentError for another ending, or Parquet without pyarrow.
@@ -122,7 +123,8 @@ def _write_npz(partial: Path, batches: Batches, pipe: ViTPipeline) -> int:
         values.append(features)
     if names:
         with partial.open("wb") as file:  # by its name, numpy would add to it
-            np.savez(file, source=np.array(names, np.str_), features=torch.cat(values), model=pipe.name)
+            listed, features = np.array(names, np.str_), torch.cat(values)
+            np.savez(file, source=listed, features=features, model=pipe.name, computed=str(pipe.backend))
     return len(names)
 
 
@@ -133,7 +135,10 @@ def _write_parquet(partial: Path, batches: Batches, pipe: ViTPipeline, pool: Poo
     column = pa.list_(pa.float32(), pipe.model.config.hidden_size)  # one vector
     if pool == "patches":
         column = pa.list_(column)
-    schema = pa.schema({"source": pa.string(), "features": column}, metadata={"model": pipe.name})
+    schema = pa.schema(
+        {"source": pa.string(), "features": column},
+        metadata={"model": pipe.name, "computed": str(pipe.backend)},
+    )
     count = 0
     with parquet.ParquetWriter(partial, schema) as writer:
         for names, features in batches:

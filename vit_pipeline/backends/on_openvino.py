@@ -74,15 +74,14 @@ class OpenVINO:
         self._compiled = core.compile_model(self.graph, "CPU", settings)
 
     def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self._run(pixel_values)[1]
+        return self._run(pixel_values, "logits")
 
     def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self._run(pixel_values)[0]
+        return self._run(pixel_values, "tokens")
 
-    def _run(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    def _run(self, pixel_values: torch.Tensor, output: str) -> torch.Tensor:
         with self._lock:
-            found = self._compiled(pixel_values.float().cpu().numpy())
-        return [torch.from_numpy(found[output]) for output in self._compiled.outputs]
+            return torch.from_numpy(self._compiled(pixel_values.float().cpu().numpy())[output])
 
     def save(self, path: Path) -> None:
         """Write the graph, an ``.xml`` and a ``.bin`` beside it, in the precision that it has."""
@@ -102,32 +101,32 @@ def library() -> Any:
     return openvino
 
 
-class _Outputs(torch.nn.Module):
-    """The model with tensors for an answer: (B, 3, H, W) → tokens (B, 1 + N, D), and logits (B, C) if any."""
+class Tensors(torch.nn.Module):
+    """The model with tensors for an answer, as exporters want it: (B, 3, H, W) → ``names``.
+
+    logits (B, C), if there is a classifier, and tokens (B, 1 + N, D). A copy in float32 on the CPU.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.names = [*["logits"] * hasattr(model, "classifier"), "tokens"]
+        self.example = torch.zeros(2, model.config.num_channels, *pair(model.config.image_size))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tokens = getattr(self.model, "vit", self.model)(pixel_values).last_hidden_state
-        if not hasattr(self.model, "classifier"):
-            return (tokens,)
-        return tokens, self.model.classifier(tokens[:, 0])
+        return (self.model.classifier(tokens[:, 0]), tokens) if "logits" in self.names else (tokens,)
 
 
 def _converted(model: Any) -> Any:
     """OpenVINO's graph of the model, for any number of images."""
-    plain = model if model.dtype == torch.float32 and model.device.type == "cpu" else None
-    plain = plain or copy.deepcopy(model).cpu().float()
-    example = torch.zeros(2, model.config.num_channels, *pair(model.config.image_size))
+    module = Tensors(model)
     with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")  # the tracer's, about sizes that do not change here
         graph = library().convert_model(
-            _Outputs(plain).eval(), example_input=example, input=[-1, *example.shape[1:]]
+            module, example_input=module.example, input=[-1, *module.example.shape[1:]]
         )
-    names = "pixel_values", "tokens", "logits"
-    for port, name in zip((*graph.inputs, *graph.outputs), names, strict=False):
+    for port, name in zip((*graph.inputs, *graph.outputs), ["pixel_values", *module.names], strict=True):
         port.get_tensor().set_names({name})
     return graph
 

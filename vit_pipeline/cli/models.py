@@ -13,7 +13,7 @@ import typer
 from ..errors import ArgumentError
 from ..names import DEFAULT_MODEL, KNOWN_MODELS
 from . import options as o
-from .terminal import download_bars, open_pipeline, print_json
+from .terminal import download_bars, note, open_pipeline, print_json
 
 
 def models(
@@ -69,15 +69,28 @@ def convert(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A model's name, or a folder.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     revision: o.Revision = None,
+    to: Annotated[
+        Literal["transformers", "openvino", "onnx"], typer.Option("--to", help="Who shall load it.")
+    ] = "transformers",
 ) -> None:
-    """Write a model as a folder that plain transformers loads.
+    """Write a model as a folder that plain transformers loads, or OpenVINO, or ONNX's runtimes.
+
+    With its labels and its preprocessing; a graph is run once and compared with torch.
 
     Example: vit-pipeline convert vit-small ./vit-small-transformers
+
+    Example: vit-pipeline convert demo ./demo-onnx --to onnx
     """
+    from ..convert import EXPORT
     from ..convert import convert as write_folder
 
     with download_bars() as progress:
-        print(write_folder(source, folder, revision, progress=progress))
+        written = write_folder(source, folder, revision, to=to, progress=progress)
+    print(written)
+    if to != "transformers":
+        off = json.loads((written / EXPORT).read_text("utf-8"))["largest_difference"]
+        found = ", ".join(f"{name} by at most {value:.1e}" for name, value in off.items())
+        note(f"on 8 random images it differs from torch: {found}")
 
 
 def structure(
