@@ -41,6 +41,7 @@ async function useImage(bytes, source) {
   app.changes = untouched();
   app.base = liveRun(await app.engine("forward", bytes, untouched()));
   await change(untouched());
+  update({ cls: ranking(app.now.scores())[0] });
 }
 
 /** The image as it is given to the model, patches moved and gray. */
@@ -248,6 +249,11 @@ function patchPainter() {
 /** Another image, from a file. */
 function imageChooser() {
   if (!model.resize) return para("no_resize", {}, { class: "note" });
+  const back = h(
+    "button",
+    { type: "button", onclick: async () => useImage(await unpack(given.image), given.source) },
+    t("first_image", { name: given.source }),
+  );
   const file = h("input", {
     type: "file",
     accept: "image/*",
@@ -255,14 +261,15 @@ function imageChooser() {
     id: "file",
     onchange: () => takeFile(file.files[0]),
   });
-  return h(
-    "p",
+  const whole = h(
+    "div",
     { class: "drop" },
-    file,
-    h("label", { for: "file", class: "button" }, t("choose_image")),
-    h("span", {}, t("drop_here")),
+    h("p", {}, file, h("label", { for: "file", class: "button" }, t("choose_image")), " ", t("drop_here")),
+    back,
     h("small", {}, t("jpeg_note")),
   );
+  whole.redraw = () => (back.hidden = app.source === given.source);
+  return whole;
 }
 
 /** A number drops a layer, a square mutes a head. */
@@ -313,6 +320,7 @@ const isMuted = (layer, head) => app.changes.muted.includes(`${layer},${head}`);
 /** All switches. */
 function liveSwitches() {
   const painter = patchPainter();
+  const chooser = imageChooser();
   const input = h("input", {
     type: "checkbox",
     onchange: () => change({ zeroPositions: input.checked }),
@@ -340,7 +348,7 @@ function liveSwitches() {
       { class: "change-body" },
       painter,
       note("shuffle_note"),
-      imageChooser(),
+      chooser,
       h("label", { class: "check" }, input, t("switch_positions")),
       h("p", { class: "label" }, t("switch_layers")),
       table,
@@ -353,10 +361,10 @@ function liveSwitches() {
   );
   return remembering(
     panel,
-    () => [app.changes, app.picture],
+    () => [app.changes, app.picture, app.source],
     () => {
       input.checked = app.changes.zeroPositions;
-      [painter, table, attention, output].forEach((one) => one.redraw());
+      [painter, chooser, table, attention, output].forEach((one) => one.redraw?.());
       undo.disabled = !isChanged();
     },
   );

@@ -327,7 +327,7 @@ function setLanguage(lang) {
 /** How far the numbers may be trusted, in small print. */
 function smallPrint() {
   const lines = given.live
-    ? [para("print_live", { off: given.rounding.toPrecision(2) })]
+    ? [para("print_live", { off: given.rounding.toPrecision(2), source: given.source })]
     : [para("print_recorded", { doubt: app.now.largestDoubt.toFixed(4) })];
   return h(
     "footer",

@@ -211,21 +211,35 @@ const STATIONS = [
   {
     key: "gray",
     live: true,
-    at: () => ({ stage: "layers", token: 0 }),
+    at: () => ({ stage: "head", layer: model.layers - 1, head: sharpestHead(), token: 0 }),
     async ask() {
-      const place = watched();
-      const changes = { ...untouched(), gray: [place] };
-      const trace = await app.engine("forward", app.bytes, changes);
+      const layer = model.layers - 1;
       const best = ranking(app.base.scores())[0];
       const before = app.base.scores()[best];
-      const after = liveRun(trace).scores()[best];
+      // Of the heads' favourite patches, the one that the decision needs least
+      const tries = [];
+      for (let head = 0; head < model.heads; head++) {
+        const place = favourite(layer, head);
+        const changes = { ...untouched(), gray: [place - 1] };
+        const after = liveRun(await app.engine("forward", app.bytes, changes)).scores()[best];
+        tries.push({ head, place, changes, after });
+      }
+      const least = tries.reduce((a, b) => (b.after > a.after ? b : a));
+      const { head, place, changes, after } = least;
+      update({ head });
+      const share = app.base.row(layer, head, 0)[place];
       return {
         values: {
-          place: tokenName(place + 1),
+          head,
+          layer,
+          place: tokenName(place),
+          share: percent(share),
+          times: (share * TOKENS).toFixed(0),
           label: label(best),
           before: percent(before),
           half: percent(before / 2),
           after: percent(after),
+          count: PATCHES,
         },
         options: ["tour_gray_a", "tour_gray_b", "tour_gray_c"],
         right: after > before + 0.0005 ? 2 : after < before / 2 ? 0 : 1,
@@ -279,9 +293,6 @@ const middleLayer = () => {
 };
 /** A patch near the left edge, whose mirror image is not its neighbour. */
 const tellingPlace = () => 1 + Math.floor(model.grid[0] / 2) * model.grid[1] + Math.min(1, model.grid[1] - 1);
-/** The patch that CLS attends to most in the last layer, heads averaged. */
-const watched = () => ranking(meanShares(app.base))[0];
-
 const stations = () =>
   STATIONS.filter(
     (one) => (given.live || !one.live) && (CLASSES || !one.classes) && (!one.softmax || isSoftmax()),
@@ -293,7 +304,6 @@ async function startTour(at = 0) {
 }
 async function endTour() {
   app.tour = null;
-  document.getElementById("detail").classList.remove("veiled");
   if (given.live && isChanged()) await reset();
   paint();
 }
@@ -333,8 +343,10 @@ function tourPanel() {
     if (state === shown) return;
     const moved = shown && state && state.split("/")[0] !== shown.split("/")[0];
     shown = state;
-    document.getElementById("detail").classList.toggle("veiled", Boolean(tour && tour.answer === null));
-    document.getElementById("detail").inert = Boolean(tour && tour.answer === null);
+    const isAsked = Boolean(tour && tour.answer === null);
+    document.getElementById("detail").classList.toggle("veiled", isAsked);
+    document.getElementById("detail").inert = isAsked;
+    document.body.classList.toggle("asked", isAsked);
     if (!tour) return;
     const { key } = all[tour.at];
     const { question } = tour;
@@ -416,8 +428,17 @@ function tourPanel() {
           : null,
       ),
     );
-    if (isAnswered) panel.querySelector(".answer").focus({ preventScroll: true });
-    else if (moved) heading.focus({ preventScroll: true });
+    // The question at the top of the screen; then the answer, so that what it is about comes into sight
+    if (isAnswered) {
+      const answered = panel.querySelector(".answer");
+      answered.focus({ preventScroll: true });
+      if (document.getElementById("detail").getBoundingClientRect().top > innerHeight * 0.6)
+        answered.scrollIntoView({ block: "start" });
+    } else if (moved) {
+      heading.focus({ preventScroll: true });
+      const { top, bottom } = panel.getBoundingClientRect();
+      if (top < 0 || bottom > innerHeight) panel.scrollIntoView({ block: "start" });
+    }
   };
   return panel;
 }

@@ -251,7 +251,11 @@ function attentionSums() {
           bottom: bottom.toPrecision(4),
           share: number(row[j]),
         }),
-        para("softmax_note", { largest: number(largest, 3) }, { class: "note" }),
+        para(
+          heatOf === 1 ? "softmax_note" : "softmax_note_t",
+          { largest: number(largest, 3), temperature: heatOf.toFixed(2) },
+          { class: "note" },
+        ),
       ),
       card(
         "sum_weighted",

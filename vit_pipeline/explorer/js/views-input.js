@@ -154,6 +154,7 @@ function viewPatches() {
         height: model.patch[0],
         width: model.patch[1],
         count: PATCHES,
+        pixels: count(app.picture.width * app.picture.height),
         rows: model.grid[0],
         cols: model.grid[1],
       }),
@@ -175,13 +176,12 @@ function viewPatches() {
       zoom.canvas.redraw();
       const values = patchNumbers(Math.max(app.token, 1) - 1);
       const size = model.patch[0] * model.patch[1];
+      const limit = values && Math.max(...numbered(PATCHES).map(([i]) => reach(patchNumbers(i))));
       fill(
         numbers,
         para("patch_numbers", { token: tokenName(Math.max(app.token, 1)), pixels: size, count: 3 * size }),
         ...(values
-          ? ["red", "green", "blue"].map((name, i) =>
-              strip(slice(values, i, size), { name: t(name), limit: reach(values) }),
-            )
+          ? ["red", "green", "blue"].map((name, i) => strip(slice(values, i, size), { name: t(name), limit }))
           : []),
       );
     },

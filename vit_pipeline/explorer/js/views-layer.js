@@ -145,6 +145,24 @@ function meanShares(run) {
   );
 }
 
+/** Spearman's: 1 for the same order, 0 for none in common, −1 for the reverse. */
+function rankCorrelation(a, b) {
+  const [ranksOfA, ranksOfB] = [a, b].map((values) => {
+    const ranks = new Float32Array(values.length);
+    ranking(values).forEach((place, rank) => (ranks[place] = rank));
+    return ranks;
+  });
+  const middle = (a.length - 1) / 2;
+  const [both, each] = ranksOfA.reduce(
+    ([sum, squares], rank, i) => [
+      sum + (rank - middle) * (ranksOfB[i] - middle),
+      squares + (rank - middle) ** 2,
+    ],
+    [0, 0],
+  );
+  return both / each;
+}
+
 /** Beside what is looked at, what the decision rests on: how its probability changes when a patch is gray. */
 function evidenceMaps() {
   const current = () => app.evidence?.for === app.now;
@@ -167,11 +185,23 @@ function evidenceMaps() {
   const tried = patchSurface((context, boxes) => {
     if (!current()) return;
     const { losses, done } = app.evidence;
-    const signed = (share) => [...twoSided(share), 40 + 200 * Math.abs(share)];
-    map(losses, reach(losses), signed)(context, boxes);
+    const asColour = (share) => [...twoSided(share), 40 + 200 * Math.abs(share)];
+    map(losses, reach(losses), asColour)(context, boxes);
     if (done < PATCHES) frame(context, boxes.box(done + 1), "query");
   }).canvas;
   const says = h("figcaption", { "aria-live": "polite" });
+  const pointed = h("p", { class: "said" });
+  for (const canvas of [looked, tried])
+    canvas.addEventListener("pointermove", (event) => {
+      if (!current()) return;
+      const token = tokenBoxes(0, 0, canvas.clientWidth, false).at(event.offsetX, event.offsetY);
+      pointed.textContent = t("evidence_patch", {
+        place: tokenName(token),
+        label: label(app.evidence.class),
+        change: signed((-100 * app.evidence.losses[token - 1]).toFixed(1)),
+        share: percent(meanShares(app.now)?.[token - 1] ?? 0),
+      });
+    });
   const start = async () => {
     const scores = app.now.scores();
     const first = ranking(scores)[0];
@@ -198,6 +228,7 @@ function evidenceMaps() {
         h("figure", {}, looked, h("figcaption", {}, t("evidence_looked", { layer: model.layers - 1 }))),
         h("figure", {}, tried, says),
       ),
+      pointed,
     ],
     draw() {
       looked.redraw();
@@ -213,11 +244,11 @@ function evidenceMaps() {
         most: number(100 * Math.max(...found.losses), 1),
         least: number(100 * Math.max(0, ...found.losses.map((loss) => -loss)), 1),
       };
+      const shares = isDone && meanShares(app.now);
       const text = isDone
-        ? t("evidence_found", values)
-        : current()
-          ? t("evidence_at", values)
-          : t("evidence_none");
+        ? t("evidence_found", values) +
+          (shares ? t("evidence_together", { r: number(rankCorrelation(shares, found.losses), 2) }) : "")
+        : t(current() ? "evidence_at" : found ? "evidence_old" : "evidence_none", values || {});
       if (says.textContent !== text) says.textContent = text;
     },
   };
@@ -325,7 +356,7 @@ function blockDetail(block) {
     }),
   ];
   const norms = app.now.norms(app.layer, app.token);
-  if (app.now.steps && !step) return [...head, para("layer_dropped", {}, { class: "note" })];
+  if (app.now.steps && !step) return [head[0], para("layer_dropped", {}, { class: "note" })];
   if (block === "heads") {
     const maps = numbered(model.heads).map(([i]) => {
       const canvas = surface(

@@ -16,6 +16,7 @@ function viewOutput() {
   const chart = lensChart();
   const bars = h("div", { class: "lens-bars" });
   const sums = h("div", { class: "fill" });
+  const heading = h("h3", {});
   return {
     nodes: [
       para("output_intro", { width: model.width, classes: CLASSES }),
@@ -28,10 +29,11 @@ function viewOutput() {
         h("div", {}, chart, para("lens_axis", {}, { class: "note" })),
         bars,
       ),
-      h("h3", {}, t("logits_softmax")),
+      heading,
       sums,
     ],
     draw() {
+      heading.textContent = t("logits_softmax_after", { after: afterName(app.after) });
       after.redraw();
       chart.redraw();
       const scores = app.now.scores(app.after);
@@ -126,8 +128,8 @@ function barsAround0(values) {
 
 /** Logits of the likeliest classes, and softmax in numbers. */
 function softmaxSums() {
-  const logits = app.now.logits();
-  const scores = app.now.scores();
+  const logits = app.now.logits(app.after);
+  const scores = app.now.scores(app.after);
   const order = ranking(scores).slice(0, 10);
   const temperature = app.changes.outputTemperature;
   const exps = Array.from(logits, (z) => Math.exp(z / temperature));
