@@ -465,9 +465,13 @@ def predict(
 
     The arguments are those of :meth:`ViTPipeline.from_pretrained` and of calling a pipeline.
     """
+    return kept_pipeline(model, revision, **options)(image, top_k)
+
+
+def kept_pipeline(model: str | Path, revision: str | None = None, **options: Unpack[Options]) -> ViTPipeline:
+    """A pipeline as :meth:`ViTPipeline.from_pretrained` loads it; the last two stay loaded."""
     with _LOCK:
-        pipe = _kept(model, revision, **options)
-    return pipe(image, top_k)
+        return _kept(model, revision, **options)
 
 
 _LOCK = threading.Lock()

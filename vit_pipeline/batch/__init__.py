@@ -1,7 +1,8 @@
 """Folders and lists of any size → one record an image, in JSONL, CSV or Parquet; a run can resume.
 
 Records are known by the file's name, size and time of change: a run reads only what is new. Leaves out: the
-loop over the images (``engine``), the file (``records``), tables (``tables``).
+loop over the images (``engine``), the file (``records``), tables (``tables``), and, for data that others
+hold, ``columns``.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from ..fetch.urls import is_data_url, is_url
 from ..files import file_state
 from ..pipeline import ViTPipeline
 from ..sources import find_images
+from .columns import Classifier
 from .records import Record, open_records, writing
 from .tables import working_file, write_table
 
-__all__ = ["Summary", "classify"]
+__all__ = ["Classifier", "Summary", "classify"]
 
 
 @dataclass(frozen=True)
