@@ -18,10 +18,15 @@ parser.add_argument("images", help="a folder or bucket, read with its subfolders
 parser.add_argument("output", help="a folder or bucket for the Parquet files")
 parser.add_argument("--model", default="vit-base")
 parser.add_argument("--actors", type=int, default=2, help="processes with a model each")
-parser.add_argument("--cpus", type=float, default=1, help="of each actor; leave at least one for reading")
+parser.add_argument(
+    "--cpus", type=float, default=1, help="of each actor; reading and checkpoints need 2 more"
+)
+parser.add_argument("--local-cpus", type=int, help="without a cluster: CPUs that Ray may count with")
 parser.add_argument("--gpus", type=float, default=0, help="of each actor")
 options = parser.parse_args()
 
+if options.local_cpus:
+    ray.init(num_cpus=options.local_cpus)
 context = ray.data.DataContext.get_current()
 context.checkpoint_config = CheckpointConfig(
     id_column="path", checkpoint_path=f"{options.output.rstrip('/')}.checkpoint"

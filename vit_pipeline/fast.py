@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.nn.functional import normalize
 
 from . import engine, measures
 from .backends import Backend, OpenVINO, Torch
-from .errors import ArgumentError, DeviceError, VitPipelineError
+from .errors import ArgumentError, DeviceError, VitPipelineError, check_installed
 from .loading import has_native_bfloat16, pick_dtype
 from .pipeline import ViTPipeline
 from .sources import find_images
@@ -92,14 +93,14 @@ def faster(
         raise ArgumentError(f"{pipe.name}: is loaded as {pipe.backend}; start from float32 on torch")
     if not 0 <= bound <= 1:
         raise ArgumentError(f"the bound is {bound}; a share from 0 to 1 is needed")
-    pixel_values = _sample(pipe, sources, seed)  # (B, 3, H, W)
-    if not len(pixel_values):
-        return pipe
-    trial = _Trial(pipe, pixel_values, bound, batch_size, on_try or (lambda _: None))
     first_that_holds = backend is not None and str(dtype) != "auto"
     wanted = _settings(pipe, backend, str(dtype).removeprefix("torch."))
+    pixel_values = _sample(pipe, sources, seed) if wanted else torch.zeros(0)  # (B, 3, H, W)
+    if not len(pixel_values):
+        return pipe
     if not first_that_holds and len(pixel_values) < ENOUGH:  # int8 fits the few that it is calibrated on
         wanted = [way for way in wanted if way != ("openvino", "int8")]
+    trial = _Trial(pipe, pixel_values, bound, batch_size, on_try or (lambda _: None))
     best, speed = pipe, trial.speed
     for way in wanted:
         for tried, agreement in trial.each(*way):
@@ -112,24 +113,29 @@ def faster(
 
 def _settings(pipe: ViTPipeline, backend: str | None, dtype: str) -> list[tuple[str, str]]:
     """Backend and precision, the least exact first, from the one that is asked for."""
-    on_cpu = pipe.device.type == "cpu"
-    native = has_native_bfloat16(pipe.device)
-    halves = ["float16", *["bfloat16"] * native] if pipe.device.type == "cuda" else ["bfloat16"] * native
-    every = [("openvino", name) for name in ("int8", *["bfloat16"] * native, "float32") if on_cpu]
-    every += [("torch", name) for name in halves]
     if backend not in (None, "torch", "openvino"):
         raise ArgumentError(f"backend is {backend!r}; use 'torch' or 'openvino'")
-    if backend == "openvino" and not on_cpu:
-        raise DeviceError("the backend 'openvino' computes on the CPU: use device cpu")
-    mine = [one for one in every if backend in (None, one[0])]
-    if dtype == "auto":
-        return mine
-    if backend == "torch" and dtype != "int8":
+    on_cpu, native = pipe.device.type == "cpu", has_native_bfloat16(pipe.device)
+    halves = [*["float16"] * (pipe.device.type == "cuda"), *["bfloat16"] * native]
+    if backend == "torch" and dtype != "auto":
         return [] if pick_dtype(dtype, pipe.device) == torch.float32 else [("torch", dtype)]
-    if (backend, dtype) not in mine:
-        has = ", ".join(name for _, name in mine)
+    if backend == "openvino":
+        check_installed("openvino", "the backend 'openvino'")
+        if not on_cpu:
+            raise DeviceError("the backend 'openvino' computes on the CPU: use device cpu")
+        if dtype == "int8":
+            check_installed("nncf", "int8")
+    has_int8 = dtype == "int8" or find_spec("nncf") is not None
+    there = on_cpu and backend != "torch" and find_spec("openvino") is not None
+    ways = [("openvino", name) for name in (*["int8"] * has_int8, *["bfloat16"] * native, "float32") if there]
+    if backend != "openvino":
+        ways += [("torch", name) for name in halves]
+    if dtype == "auto":
+        return ways
+    if (backend, dtype) not in ways:
+        has = ", ".join(name for _, name in ways)
         raise DeviceError(f"dtype {dtype!r} is not there on {pipe.device} with {backend}; use {has}")
-    return mine[mine.index((backend or "", dtype)) :]
+    return ways[ways.index((backend or "", dtype)) :]
 
 
 class _Trial:

@@ -90,7 +90,7 @@ def test_on_ray_every_row_once_though_actor_and_driver_are_killed(tmp_path: Path
         (images / f"{number:04}{source.suffix}").symlink_to(source)
     (images / "bad.png").write_bytes(b"no image")
     script = str(ROOT / "examples" / "ray_classify.py")
-    command = [sys.executable, script, str(images), str(output), "--model", "demo", "--cpus", "0.5"]
+    command = [sys.executable, script, str(images), str(output), "--model", "demo", "--local-cpus", "4"]
     environment = os.environ | {"RAY_TMPDIR": f"/tmp/ray-{os.getpid()}", "PYTHONPATH": str(ROOT)}
 
     def start() -> subprocess.Popen[bytes]:

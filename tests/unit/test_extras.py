@@ -18,7 +18,7 @@ CAT = Path(__file__).parents[2] / "examples" / "cat.png"
 @pytest.fixture(autouse=True)
 def slim(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after ``pip install .``: no package of any extra."""
-    missing = ("pyarrow", "gradio", "matplotlib", "captum")
+    missing = ("pyarrow", "gradio", "matplotlib", "captum", "openvino", "nncf", "onnx", "onnxscript")
     find_spec = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name in missing else find_spec(name))
     for name in missing:
@@ -38,6 +38,22 @@ def test_the_webui_without_gradio(run: Run) -> None:
     code, _, err = run("webui", "--port", 0)
     assert code == 2
     assert re.search(r"error: the WebUI needs gradio.* pip install 'gradio", err.splitlines()[-1])
+
+
+def test_speed_without_openvino(run: Run, tmp_path: Path) -> None:
+    """Asked for, it is missing; --fast takes what is there."""
+    code, out, err = run("predict", CAT, "--model", "demo", "--backend", "openvino")
+    assert (code, out) == (2, "")
+    assert re.search(r"error: the backend 'openvino' needs openvino.* pip install 'openvino", err)
+    code, out, err = run("predict", CAT, "--model", "demo", "--fast")
+    assert code == 0
+    assert "Predicted class: cat" in out
+    assert re.search(r"fastest on a CPU needs openvino.* pip install 'openvino", err)
+    for target in ("openvino", "onnx"):
+        code, _, err = run("convert", "demo", tmp_path / target, "--to", target)
+        assert code == 2
+        assert re.search(r"error: .* needs (openvino|onnx).* pip install '(openvino|onnx)", err)
+        assert not (tmp_path / target).exists()
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, check_installed, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,6 +113,11 @@ def open_pipeline(
     if images is not None and not is_exact:
         from ..fast import faster
 
+        if fast and not quiet:
+            try:
+                check_installed("openvino", "what is usually the fastest on a CPU")
+            except ArgumentError as error:
+                note(str(error))
         wanted = {"backend": None, "dtype": "auto"} if fast else {"backend": backend, "dtype": dtype}
         say = None if quiet else lambda found: note(f"{found}{'' if found.holds else '; too few: not used'}")
         pipe = faster(pipe, _first_of(images), bound=min_agreement, on_try=say, **wanted)
