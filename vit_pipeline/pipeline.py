@@ -6,6 +6,7 @@ trusted (``loading``), how bytes become pixels (``images``), the loop over many 
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -399,9 +400,17 @@ class ViTPipeline:
         """
         from .explain import explain
 
-        if self.backend.name != "torch":
-            raise ArgumentError(f"{self.name}: explain looks into the model on torch: leave backend out")
-        return explain(self, self.preprocess(self.read(image)), source_name(image), target)
+        if self.backend.precision != self.on_torch().backend.precision:
+            raise ArgumentError(f"{self.name}: explain looks into the model on torch, not {self.backend}")
+        return explain(self.on_torch(), self.preprocess(self.read(image)), source_name(image), target)
+
+    def on_torch(self) -> ViTPipeline:
+        """The same model as transformers computes it; itself, unless another backend does."""
+        if self.backend.name == "torch":
+            return self
+        found = copy.copy(self)
+        found.backend, found.agreement = Torch(self.model), None
+        return found
 
     # What the engine runs
 

@@ -20,7 +20,7 @@ from tiny import SIZES, make_checkpoint
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from vit_pipeline import ViTPipeline, fast, measures
-from vit_pipeline.backends import OpenVINO
+from vit_pipeline.backends import OpenVINO, on_openvino
 from vit_pipeline.batch import classify
 from vit_pipeline.convert import EXPORT, convert
 from vit_pipeline.errors import ArgumentError, DeviceError, VitPipelineError
@@ -31,6 +31,13 @@ openvino = pytest.importorskip("openvino")
 PHOTOS = Path(__file__).parents[2] / "examples"
 CAT = PHOTOS / "cat.png"
 NATIVE = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "vit-pipeline" / "int8"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,17 @@ def test_other_shapes() -> None:
                 torch.testing.assert_close(backend.logits(pixel_values), logits, atol=1e-4, rtol=0)
 
 
+def test_explain_looks_into_the_model_on_torch(compiled: ViTPipeline, exact: ViTPipeline) -> None:
+    """Of float32 that is the model that answers; of a coarser one it is not, and an error says so."""
+    np.testing.assert_array_equal(compiled.explain(CAT).attentions, exact.explain(CAT).attentions)
+    assert compiled.backend.name == "openvino"
+    coarse = copy.copy(compiled)
+    coarse.backend = copy.copy(compiled.backend)
+    coarse.backend.precision = "int8"  # type: ignore[misc]
+    with pytest.raises(ArgumentError, match="on torch, not OpenVINO int8"):
+        coarse.explain(CAT)
+
+
 def test_threads_share_it(exact: ViTPipeline, compiled: ViTPipeline) -> None:
     batches = [torch.randn(2, 3, 16, 16) for _ in range(24)]
     with ThreadPoolExecutor(6) as threads:
@@ -119,8 +137,6 @@ def test_what_cannot_be(tiny: Path, compiled: ViTPipeline, exact: ViTPipeline) -
     for options, error, said in wrong:
         with pytest.raises(error, match=said):
             ViTPipeline.from_pretrained(tiny, **options)
-    with pytest.raises(ArgumentError, match="leave backend out"):
-        compiled.explain(CAT)
     with pytest.raises(ArgumentError, match="start from float32 on torch"):
         faster(compiled, CAT)
     with pytest.raises(ArgumentError, match="a share from 0 to 1"):
@@ -173,6 +189,39 @@ def test_int8_and_the_steps_down_from_it(
     assert tries[0].same.value < 1
     assert pipe.backend.precision == "float32"
     assert capfd.readouterr().out == ""  # nncf draws progress bars
+
+
+@pytest.mark.slow
+def test_int8_is_made_once(
+    exact: ViTPipeline, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the same weights and images; damaged, it is made again; without a cache it works, too."""
+    pytest.importorskip("nncf")
+    made: list[float] = []
+    quantised = on_openvino._quantised
+
+    def counted(graph: Any, calibration: torch.Tensor, alpha: float) -> Any:
+        made.append(alpha)
+        return quantised(graph, calibration, alpha)
+
+    monkeypatch.setattr(on_openvino, "_quantised", counted)
+    monkeypatch.setattr(on_openvino, "KEPT", 2)
+    pixel_values = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    first = OpenVINO(exact.model, "int8", pixel_values).logits(pixel_values)
+    again = OpenVINO(exact.model, "int8", pixel_values).logits(pixel_values)
+    torch.testing.assert_close(again, first, atol=1e-5, rtol=0)
+    assert made == [0.5]
+    OpenVINO(exact.model, "int8", pixel_values, 0.9)
+    OpenVINO(exact.model, "int8", pixel_values[:3])
+    assert made == [0.5, 0.9, 0.5]
+    assert len([*cache.iterdir()]) == 2
+    for path in cache.rglob("model.xml"):
+        path.write_text("<net")
+    OpenVINO(exact.model, "int8", pixel_values[:3])
+    assert len(made) == 4
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert OpenVINO(exact.model, "int8", pixel_values).logits(pixel_values).shape == (4, 5)
 
 
 def test_a_backbones_answers_are_neighbours(photos: Path) -> None:

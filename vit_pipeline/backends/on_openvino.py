@@ -9,11 +9,15 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import os
+import shutil
 import sys
 import threading
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache
+from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +26,12 @@ from transformers import ViTForImageClassification, ViTModel
 
 from ..checkpoints.config import pair
 from ..checkpoints.processors import quiet_transformers
-from ..errors import ArgumentError, DeviceError, check_installed
+from ..checkpoints.tensors import digest
+from ..errors import ArgumentError, DeviceError, OutputError, check_installed
+from ..files import new_folder
 
 PRECISIONS = ("float32", "bfloat16", "int8")
+KEPT = 4  #: graphs in int8 in the cache, each about a quarter of the weights in float32
 
 
 class OpenVINO:
@@ -66,9 +73,10 @@ class OpenVINO:
             raise ArgumentError(
                 "int8 is calibrated on images of your own: use vit_pipeline.fast.faster(pipe, images)"
             )
-        self.graph = _converted(model)
-        if calibration is not None:
-            self.graph = _quantised(self.graph, calibration, alpha)
+        if precision == "int8" and calibration is not None:
+            self.graph = _kept(model, calibration, alpha)
+        else:
+            self.graph = _converted(model)
         between = "bf16" if native and precision != "float32" else "f32"  # what is not int8 in int8
         settings = {"INFERENCE_PRECISION_HINT": between, "PERFORMANCE_HINT": "LATENCY"}
         self._compiled = core.compile_model(self.graph, "CPU", settings)
@@ -128,6 +136,28 @@ def _converted(model: Any) -> Any:
         )
     for port, name in zip((*graph.inputs, *graph.outputs), ["pixel_values", *module.names], strict=True):
         port.get_tensor().set_names({name})
+    return graph
+
+
+def _kept(model: Any, calibration: torch.Tensor, alpha: float) -> Any:
+    """The graph in int8, which takes minutes to make; the last few are kept in the user's cache."""
+    versions = [version(package) for package in ("openvino", "nncf", "transformers")]
+    key = blake2b(repr((str(model.config), versions, alpha)).encode(), digest_size=16)
+    key.update(digest(model).encode())
+    key.update(calibration.float().cpu().numpy().tobytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit-pipeline" / "int8"
+    folder = cache / key.hexdigest()
+    with suppress(RuntimeError, OSError):  # not there, or damaged
+        graph = library().Core().read_model(folder / "model.xml")
+        os.utime(folder)
+        return graph
+    graph = _quantised(_converted(model), calibration, alpha)
+    with suppress(OutputError, OSError):  # without a cache it works, too
+        shutil.rmtree(folder, ignore_errors=True)
+        with new_folder(folder) as partial:
+            library().save_model(graph, partial / "model.xml", compress_to_fp16=False)
+        for old in sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
     return graph
 
 

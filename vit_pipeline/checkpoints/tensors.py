@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def read_weights(paths: Iterable[Path], where: object) -> Tensors:
     while prefix := next((p for p in _WRAPPERS if found and all(n.startswith(p) for n in found)), ""):
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
+
+
+def digest(model: torch.nn.Module) -> str:
+    """Of all its weights, as they are in memory."""
+    found = blake2b(digest_size=16)
+    for tensor in model.state_dict().values():
+        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def match(

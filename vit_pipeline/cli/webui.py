@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ArgumentError
 from ..webui import AUTH, HOST, PORT, launch
-from .options import AllowPrivate, Device, Dtype
+from .options import AllowPrivate, Backend, Device, Dtype
 from .terminal import download_bars
 
 
@@ -37,6 +37,7 @@ def webui(
     ] = 32,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    backend: Backend = "torch",
     allow_private_urls: AllowPrivate = False,
 ) -> None:
     """Serve the page in the browser.
@@ -62,5 +63,6 @@ def webui(
         bars=download_bars,
         device=device,
         dtype=dtype,
+        backend=backend,
         allow_private=allow_private_urls,
     )

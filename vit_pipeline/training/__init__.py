@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .. import engine, measures
+from ..checkpoints.tensors import digest
 from ..errors import ArgumentError, ImageError, OutputError, VitPipelineError, check_installed, reason
 from ..files import file_state, replacing
 from ..loading import pick_dtype
@@ -139,7 +140,7 @@ def finetune(
         steps = epochs * -(-sum(item.split not in ("val", "test") for item in items) // a_step)
         recipe["learning_rate"] = 0.2 / pipe.model.config.hidden_size * min(1, steps / _STEPS)
     say: Progress = progress or (lambda *_: None)
-    recipe |= {"model": str(pipe.provenance), "weights": _digest(pipe.model), "images": _listing(items)}
+    recipe |= {"model": str(pipe.provenance), "weights": digest(pipe.model), "images": _listing(items)}
     with _workplace(source, out, recipe, resume) as work:
         seen = data.read(items, pipe, batch_size, work, lambda done: say("read", done, len(items), {}))
         for text in seen.errors.values():
@@ -213,13 +214,6 @@ def _with_head(pipe: ViTPipeline, labels: tuple[str, ...], weights: Any, bias: A
         model.classifier.bias.copy_(torch.from_numpy(bias))
     notes = tuple(note for note in pipe.notes if "without a classifier" not in note)
     return ViTPipeline(model.to(pipe.device), pipe.processor, notes=notes, **pipe.reading)
-
-
-def _digest(model: torch.nn.Module) -> str:
-    found = blake2b(digest_size=16)
-    for tensor in model.state_dict().values():
-        found.update(tensor.cpu().contiguous().numpy())
-    return found.hexdigest()
 
 
 def _listing(items: list[data.Item]) -> dict[str, Any]:
