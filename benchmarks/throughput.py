@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--limit", type=int, default=64, help="images in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--openvino", action="store_true", help="only the rows of OpenVINO")
     options = parser.parse_args()
     if options.make:
         return make_photos(options.folder)
@@ -148,10 +149,12 @@ def measure(options: argparse.Namespace, paths: list[str], scratch: Path) -> Non
     folder, batch = model_folder(options.model, scratch), options.batch
     exact = ViTPipeline.from_pretrained(folder, device="cpu")
 
-    rows = transformers_rows(str(exact.provenance.folder), paths, batch)
-    rows |= onnx_rows(exact, paths, batch, scratch)
-    rows |= {"vit-pipeline, float32": our_row(exact, paths, batch)}
-    if NATIVE:
+    rows = {}
+    if not options.openvino:
+        rows |= transformers_rows(str(exact.provenance.folder), paths, batch)
+        rows |= onnx_rows(exact, paths, batch, scratch)
+        rows |= {"vit-pipeline, float32": our_row(exact, paths, batch)}
+    if NATIVE and not options.openvino:
         half = ViTPipeline.from_pretrained(folder, device="cpu", dtype="bfloat16")
         rows["vit-pipeline, bf16"] = our_row(half, paths, batch)
     rows |= openvino_rows(exact, paths, batch)
