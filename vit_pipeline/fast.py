@@ -117,6 +117,8 @@ def _settings(pipe: ViTPipeline, backend: str | None, dtype: str) -> list[tuple[
         raise ArgumentError(f"backend is {backend!r}; use 'torch' or 'openvino'")
     on_cpu, native = pipe.device.type == "cpu", has_native_bfloat16(pipe.device)
     halves = [*["float16"] * (pipe.device.type == "cuda"), *["bfloat16"] * native]
+    if backend == "torch" and dtype == "int8":
+        raise DeviceError("dtype 'int8' is there with the backend 'openvino' only")
     if backend == "torch" and dtype != "auto":
         return [] if pick_dtype(dtype, pipe.device) == torch.float32 else [("torch", dtype)]
     if backend == "openvino":

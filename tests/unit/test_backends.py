@@ -321,6 +321,36 @@ def test_by_command(run: Run, photos: Path, tiny: Path, tmp_path: Path) -> None:
     assert err.startswith("error: dtype 'int3' is not there on cpu with openvino")
 
 
+def test_a_resumed_run_is_computed_as_before(
+    run: Run, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--fast measures, and another time another way may win; records of two ways are never mixed."""
+    speeds = {"OpenVINO float32": 2.0, "float32": 1.0, "bfloat16": 1.0}
+    answers = fast._Trial._answers
+
+    def timed(trial: Any, backend: Any) -> tuple[torch.Tensor, float]:
+        return answers(trial, backend)[0], speeds[str(backend)]
+
+    monkeypatch.setattr(fast._Trial, "_answers", timed)
+    for first, second in (("OpenVINO float32", "float32"), ("float32", "OpenVINO float32")):
+        speeds[first], speeds[second] = 2.0, 1.0
+        output = tmp_path / f"{first}.csv"
+        command = ["classify", str(CAT), "-o", str(output), "--model", str(tiny), "--fast"]
+        code, _, err = run(*command)
+        assert code == 0
+        assert f"on cpu, {first};" in err
+        speeds[first], speeds[second] = 1.0, 2.0
+        command.insert(1, str(photos / "00.png"))
+        code, _, err = run(*command)
+        assert code == 0, err
+        assert f"on cpu, {first};" in err
+        assert "2 images" in err
+        assert "1 of them from before" in err
+    code, _, err = run("predict", str(CAT), "--model", str(tiny), "--dtype", "int8")
+    assert code != 0
+    assert "with the backend 'openvino' only" in err
+
+
 @pytest.mark.slow
 def test_nothing_is_reported_to_anybody(tmp_path: Path, tiny: Path) -> None:
     """OpenVINO's usage reports leave files in the home folder before they are sent."""

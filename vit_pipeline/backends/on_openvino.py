@@ -15,7 +15,6 @@ import sys
 import threading
 import warnings
 from contextlib import redirect_stdout, suppress
-from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +98,6 @@ class OpenVINO:
         return f"OpenVINO {self.precision}"
 
 
-@cache
 def library() -> Any:
     """OpenVINO. It reports its use to Google Analytics unless one opts out; here it does not."""
     check_installed("openvino", "the backend 'openvino'")

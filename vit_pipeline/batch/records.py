@@ -184,6 +184,13 @@ def read_header(path: Path) -> Record:
     return header
 
 
+def computed_before(path: Path) -> str:
+    """How the records of an earlier run were computed, such as ``OpenVINO int8``; "" where there are none."""
+    with suppress(OSError, OutputError):
+        return str(read_header(path).get("dtype", ""))
+    return ""
+
+
 def to_line(record: Mapping[str, Any]) -> bytes:
     """One line of JSON, in UTF-8; what is not text in names of files is escaped, as JSON does it."""
     return (json.dumps(record, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -37,7 +37,7 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Another model to compare with, image by image.")
     ] = None,
-    against_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype.")] = None,
+    against_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype, on torch.")] = None,
     output: Annotated[Path | None, o.output(".html", ".json")] = None,
     write_calibration: Annotated[
         bool,
@@ -66,8 +66,9 @@ def evaluate(
     place = pipe.provenance.folder if pipe.provenance.source == "folder" else None
     if write_calibration and not place:
         raise ArgumentError(f"{pipe.name}: --write-calibration is for a model in a folder of your own")
-    changed = {"model": against, "revision": None} if against else {}
-    changed |= {"dtype": against_dtype} if against_dtype else {}
+    changed: dict[str, Any] = {"model": against, "revision": None} if against else {}
+    if against_dtype:
+        changed |= {"dtype": against_dtype, "backend": "torch", "fast": False}
     other = open(images(), **changed) if changed else None
     from ..evaluation import evaluate as run
 

@@ -96,10 +96,12 @@ def classify(
     Example: vit-pipeline classify photos/ -o photos.jsonl
     """
     sources = image_sources(images, from_file)
-    pipe = open(sources)
     from ..batch import classify as run
+    from ..batch.records import computed_before
     from ..batch.tables import working_file
 
+    work = working_file(output)
+    pipe = open(sources, before=computed_before(work))
     with _finish_on_interrupt() as stop, _classify_bar(sources, quiet) as progress:
         summary = run(
             sources,
@@ -116,7 +118,7 @@ def classify(
         )
     if not quiet:
         note(str(summary))
-    aside = Path(f"{working_file(output)}.aside")
+    aside = Path(f"{work}.aside")
     if aside.exists() and not summary.interrupted:
         note(f"all inputs are others than before: the records of those are kept in {aside}")
     if summary.interrupted:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 import typer
 
@@ -69,7 +69,13 @@ MaxPixels = Annotated[int | None, typer.Option(min=1, help="Reject images of mor
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Open = Callable[..., Any]  #: loads the model that the user has named
-OpenFor = Callable[[Iterable[Any]], Any]  #: the same, computed as fast as the user wishes for these images
+
+
+class OpenFor(Protocol):
+    """The same; and computed as fast as the user wishes, as far as the answers for these images stay."""
+
+    def __call__(self, images: Iterable[Any], **other: Any) -> Any: ...
+
 
 #: of every command that runs a model on images
 _SHARED: dict[str, tuple[Any, Any]] = {
@@ -109,7 +115,7 @@ def with_pipeline(command: Callable[..., None]) -> Callable[..., None]:
 
     It is called with ``open``, which loads the model and returns the pipeline (with other options, another
     one), and ``quiet``. An option of its own takes the place of one of these. Where ``open`` is an
-    :data:`OpenFor`, there are options for speed, too.
+    :class:`OpenFor`, there are options for speed, too.
     """
     hints = get_type_hints(command, include_extras=True)
     shared_options = _SHARED | (_FAST if hints["open"] == OpenFor else {})

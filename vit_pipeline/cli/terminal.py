@@ -87,15 +87,20 @@ def open_pipeline(
     backend: str = "torch",
     fast: bool = False,
     min_agreement: float = 0.99,
+    before: str = "",
     **options: Any,
 ) -> ViTPipeline:
     """Load with progress on a terminal; then one header line on stderr, and what the user should know.
 
-    Where it shall be faster than float32 on torch, some of ``images`` tell whether its answers stay.
+    Where it shall be faster than float32 on torch, some of ``images`` tell whether its answers stay. A run
+    that is resumed takes what was the fastest ``before``.
     """
     is_exact = images is None or (dtype == "float32" and backend == "torch" and not fast)
     if fast and (dtype, backend) != ("float32", "torch"):
         raise ArgumentError("--fast chooses backend and dtype itself: leave --backend and --dtype out")
+    if fast and before:
+        fast, backend, dtype = False, "openvino" if "OpenVINO" in before else "torch", before.split()[-1]
+        is_exact = before == "float32"
     with download_bars(quiet) as progress:
         from ..pipeline import ViTPipeline
 
