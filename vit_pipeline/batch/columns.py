@@ -5,15 +5,20 @@ Leaves out reading and writing data sets, and who runs where: theirs to do.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
+
+import torch
 
 from .. import engine
 from ..errors import ArgumentError, VitPipelineError
 from ..names import DEFAULT_MODEL
 from ..pipeline import Options, ViTPipeline, kept_pipeline
 
+_IMPORTED = os.getpid()
 IMAGES = "bytes", "path"  #: the columns that images are taken from, the first that is there
 
 
@@ -58,9 +63,10 @@ class Classifier:
             batch: with a column ``bytes`` (an encoded image a row; it is not returned) or ``path`` (files or
                 URLs), or both: then ``path`` has the names.
 
-        ``error`` is None, or says what is wrong with an image; then the others are None. ``top`` has the
-        likeliest classes as ``{"label", "score", "index"}``. Raises ArgumentError for other columns, and
-        what loading the model raises.
+        ``error`` is empty, or says what is wrong with an image; then ``label`` and ``top`` are empty, and
+        ``score`` is NaN: a column has one type in every batch, as datasets and Parquet need it. ``top`` has
+        the likeliest classes as ``{"label", "score", "index"}``. Raises ArgumentError for other columns,
+        and what loading the model raises.
         """
         images = next((batch[name] for name in IMAGES if name in batch), None)
         if images is None:
@@ -70,6 +76,8 @@ class Classifier:
             raise ArgumentError(
                 f"the batch has a column {taken[0]!r} already; give a prefix, such as 'predicted_'"
             )
+        if os.getpid() != _IMPORTED:  # forked, without torch's threads, for which it would wait forever
+            torch.set_num_threads(1)
         names = batch["path"] if "path" in batch else [f"row {number}" for number in range(len(images))]
         pipe = self._model
         if not isinstance(pipe, ViTPipeline):
@@ -88,6 +96,6 @@ class Classifier:
 
 def _row(result: Any) -> dict[str, Any]:
     if isinstance(result, VitPipelineError):
-        return {"label": None, "score": None, "top": None, "error": str(result)}
+        return {"label": "", "score": math.nan, "top": [], "error": str(result)}
     top = [entry.to_dict() for entry in result.top]
-    return {"label": result.label, "score": result.score, "top": top, "error": None}
+    return {"label": result.label, "score": result.score, "top": top, "error": ""}
