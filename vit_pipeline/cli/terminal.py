@@ -45,12 +45,14 @@ def _first_of(sources: Iterable[Any]) -> list[Any]:
     """The same sources for a look ahead; a list that can be read only once is kept for the run itself."""
     from itertools import chain, islice
 
+    from ..fast import IMAGES
+
     if not isinstance(sources, list):
         return [*sources]
     ahead = list(sources)
     for number, source in enumerate(sources):
         if isinstance(source, Iterator):
-            first = [*islice(source, 500)]
+            first = [*islice(source, IMAGES)]
             sources[number], ahead[number] = chain(first, source), iter(first)
     return ahead
 
@@ -98,6 +100,8 @@ def open_pipeline(
     is_exact = images is None or (dtype == "float32" and backend == "torch" and not fast)
     if fast and (dtype, backend) != ("float32", "torch"):
         raise ArgumentError("--fast chooses backend and dtype itself: leave --backend and --dtype out")
+    if backend == "openvino" and options.get("device") == "auto":
+        options["device"] = "cpu"
     if fast and before:
         fast, backend, dtype = False, "openvino" if "OpenVINO" in before else "torch", before.split()[-1]
         is_exact = before == "float32"

@@ -75,6 +75,7 @@ def explore(
     """
     name = name or source_name(image)
     shown = name if name.startswith(("data:", "<")) else PurePath(name).name  # folders are nobody's business
+    pipe = pipe.on_torch()
     data = record(pipe, pipe.preprocess(pipe.read(image)), shown or name, live)
     return Exploration(data["source"], pipe.name, data["live"], _page(data, lang))
 

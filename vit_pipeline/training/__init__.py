@@ -122,7 +122,7 @@ def finetune(
     check_installed("scikit-learn", "finetune", "sklearn")
     check_installed("scipy", "finetune")
     items = data.find(source)
-    pipe = pipe or ViTPipeline.from_pretrained()
+    pipe = (pipe or ViTPipeline.from_pretrained()).on_torch()
     if pipe.dtype != torch.float32:
         raise ArgumentError(f"{pipe.name}: is loaded in {pipe.dtype}; training starts from float32 weights")
     recipe: dict[str, Any] = {"method": method, "seed": seed}
