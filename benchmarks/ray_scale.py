@@ -78,7 +78,7 @@ def main() -> None:
     lines = []
     for power in (6, 9):
         hours = 10**power / (spread / cores) / 3600
-        lines.append([f"10^{power}", f"{hours:,.0f}", f"{hours / 64:,.1f}", f"{hours / 4096:,.1f}"])
+        lines.append([f"10^{power}", f"{hours:,.0f}", f"{hours / 64:,.1f}", f"{hours / 4096:,.2f}"])
     table(["images", "core-hours", "hours on 64 cores", "hours on 4,096 cores"], lines)
     return None
 
