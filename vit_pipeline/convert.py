@@ -14,8 +14,7 @@ from typing import Literal, Unpack
 
 import torch
 
-from .backends import OpenVINO
-from .backends.on_openvino import Tensors, library
+from .backends.on_openvino import Tensors, converted, library
 from .checkpoints.processors import quiet_transformers
 from .errors import ArgumentError, check_installed
 from .files import new_folder
@@ -65,9 +64,9 @@ def convert(
 
 def _export(pipe: ViTPipeline, folder: Path, to: Target) -> None:
     path, module = folder / FILES[to], Tensors(pipe.model)
-    core = library().Core()  # reads ONNX, too
+    openvino = library()  # reads ONNX, too
     if to == "openvino":
-        OpenVINO(pipe.model).save(path)
+        openvino.save_model(converted(module), path, compress_to_fp16=False)
     else:
         _to_onnx(module, path)
     with quiet_transformers():
@@ -76,7 +75,8 @@ def _export(pipe: ViTPipeline, folder: Path, to: Target) -> None:
     pixel_values = torch.randn(8, *module.example.shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact = dict(zip(module.names, module(pixel_values), strict=True))
-    found = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(pixel_values.numpy())
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(pixel_values.numpy())
     differences = {name: float(abs(found[name] - exact[name].numpy()).max()) for name in exact}
     packages = ("torch", "transformers", "openvino", *["onnx", "onnxscript"] * (to == "onnx"))
     about = {

@@ -219,7 +219,7 @@ class ViTPipeline:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return torch.device(self.model.device)
+        return self.backend.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -400,9 +400,10 @@ class ViTPipeline:
         """
         from .explain import explain
 
-        if self.backend.precision != self.on_torch().backend.precision:
+        plain = self.on_torch()
+        if plain.backend.precision != self.backend.precision:
             raise ArgumentError(f"{self.name}: explain looks into the model on torch, not {self.backend}")
-        return explain(self.on_torch(), self.preprocess(self.read(image)), source_name(image), target)
+        return explain(plain, self.preprocess(self.read(image)), source_name(image), target)
 
     def on_torch(self) -> ViTPipeline:
         """The same model as transformers computes it; itself, unless another backend does."""

@@ -73,12 +73,12 @@ class OpenVINO:
                 "int8 is calibrated on images of your own: use vit_pipeline.fast.faster(pipe, images)"
             )
         if precision == "int8" and calibration is not None:
-            self.graph = _kept(model, calibration, alpha)
+            graph = _kept(model, calibration, alpha)
         else:
-            self.graph = _converted(model)
+            graph = converted(Tensors(model))
         between = "bf16" if native and precision != "float32" else "f32"  # what is not int8 in int8
         settings = {"INFERENCE_PRECISION_HINT": between, "PERFORMANCE_HINT": "LATENCY"}
-        self._compiled = core.compile_model(self.graph, "CPU", settings)
+        self._compiled = core.compile_model(graph, "CPU", settings)
 
     def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self._run(pixel_values, "logits")
@@ -89,10 +89,6 @@ class OpenVINO:
     def _run(self, pixel_values: torch.Tensor, output: str) -> torch.Tensor:
         with self._lock:
             return torch.from_numpy(self._compiled(pixel_values.float().cpu().numpy())[output])
-
-    def save(self, path: Path) -> None:
-        """Write the graph, an ``.xml`` and a ``.bin`` beside it, in the precision that it has."""
-        library().save_model(self.graph, path, compress_to_fp16=False)
 
     def __str__(self) -> str:
         return f"OpenVINO {self.precision}"
@@ -110,13 +106,15 @@ def library() -> Any:
 class Tensors(torch.nn.Module):
     """The model with tensors for an answer, as exporters want it: (B, 3, H, W) → ``names``.
 
-    logits (B, C), if there is a classifier, and tokens (B, 1 + N, D). A copy in float32 on the CPU.
+    logits (B, C), if there is a classifier, and tokens (B, 1 + N, D). In float32 on the CPU.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).cpu().float().eval()
+        plain = model.dtype == torch.float32 and model.device.type == "cpu"
+        self.model = model if plain else copy.deepcopy(model).cpu().float()
         self.names = [*["logits"] * hasattr(model, "classifier"), "tokens"]
+        self.eval()
         self.example = torch.zeros(2, model.config.num_channels, *pair(model.config.image_size))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -124,9 +122,8 @@ class Tensors(torch.nn.Module):
         return (self.model.classifier(tokens[:, 0]), tokens) if "logits" in self.names else (tokens,)
 
 
-def _converted(model: Any) -> Any:
+def converted(module: Tensors) -> Any:
     """OpenVINO's graph of the model, for any number of images."""
-    module = Tensors(model)
     with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")  # the tracer's, about sizes that do not change here
         graph = library().convert_model(
@@ -149,7 +146,7 @@ def _kept(model: Any, calibration: torch.Tensor, alpha: float) -> Any:
         graph = library().Core().read_model(folder / "model.xml")
         os.utime(folder)
         return graph
-    graph = _quantised(_converted(model), calibration, alpha)
+    graph = _quantised(converted(Tensors(model)), calibration, alpha)
     with suppress(OutputError, OSError):  # without a cache it works, too
         shutil.rmtree(folder, ignore_errors=True)
         with new_folder(folder) as partial:
