@@ -91,20 +91,22 @@ def _export(pipe: ViTPipeline, folder: Path, to: Target) -> None:
 def _to_onnx(module: Tensors, path: Path) -> None:
     for package in ("onnx", "onnxscript"):
         check_installed(package, "convert to onnx")
-    many, log = torch.export.Dim.DYNAMIC, logging.getLogger("torch.onnx")
+    log = logging.getLogger("torch.onnx")
     level = log.level
-    with warnings.catch_warnings(), quiet_transformers():
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
-        torch.onnx.export(
-            module,
-            (module.example,),
-            path,
-            dynamo=True,
-            verbose=False,
-            external_data=sum(p.nbytes for p in module.parameters()) > 1.9e9,  # the format's limit is 2 GB
-            input_names=["pixel_values"],
-            output_names=module.names,
-            dynamic_shapes={"pixel_values": {0: many}},
-        )
+    log.setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    try:
+        with warnings.catch_warnings(), quiet_transformers():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (module.example,),
+                path,
+                dynamo=True,
+                verbose=False,
+                external_data=sum(p.nbytes for p in module.parameters()) > 1.9e9,  # the format's limit: 2 GB
+                input_names=["pixel_values"],
+                output_names=module.names,
+                dynamic_shapes={"pixel_values": {0: torch.export.Dim.DYNAMIC}},
+            )
+    finally:
         log.setLevel(level)
