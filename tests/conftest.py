@@ -33,9 +33,11 @@ def wait_for(condition: Callable[[], object], what: str = "what was waited for")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test is marked with the name of its folder."""
+    """Every test is marked with the name of its folder; what is long is slow, too."""
     for item in items:
         item.add_marker(item.path.parent.name)
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_live_logits_are_torchs(demo: ViTPipeline, rounded: Any, read: Callable[
     assert shown == f"cat, {torch.tensor(reader.forward(seen(demo, CAT))[-1]).softmax(-1).max():.1%}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_live_logits_on_cifar(demo: ViTPipeline, rounded: Any, read: Callable[..., Reader]) -> None:
     """VIT_PIPELINE_CIFAR10: a folder with ``test/<class>/<image>``, a JPEG copy of CIFAR-10."""
     folder = os.environ.get("VIT_PIPELINE_CIFAR10")
@@ -196,6 +196,7 @@ def shared_reader(
     reader.close()
 
 
+@pytest.mark.long
 def test_another_image(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
     """Chosen or dropped: the same pixels as in Python, what is transparent on white; a bad one is said."""
     reader = shared_reader
@@ -255,6 +256,7 @@ def check_numbers(reader: Reader, attentions: np.ndarray, allowed: Callable[...,
         assert abs(float(text) - attentions[layer, head, i, j]) <= 0.00005 + allowed(layer, head, i)
 
 
+@pytest.mark.long
 def test_numbers_on_pointing(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
     with torch.no_grad():
         found = rounded(demo.preprocess(demo.read(CAT)), output_attentions=True).attentions
@@ -366,6 +368,7 @@ def test_each_switch_is_torchs_edit(demo: ViTPipeline, rounded: Any, shared_read
     reader.settle()
 
 
+@pytest.mark.long
 def test_swapping_by_keys_or_by_two_clicks(shared_reader: Reader) -> None:
     reader, page = shared_reader, shared_reader.page
     page.locator("[data-value=swap]").click()
@@ -388,6 +391,7 @@ def test_swapping_by_keys_or_by_two_clicks(shared_reader: Reader) -> None:
     page.locator("[data-value=gray]").click()
 
 
+@pytest.mark.long
 def test_what_is_painted_on_stays_where_it_is(shared_reader: Reader) -> None:
     """Also while the prediction beside it changes; a muted head's map does not look used."""
     reader, page = shared_reader, shared_reader.page
@@ -409,7 +413,7 @@ def test_what_is_painted_on_stays_where_it_is(shared_reader: Reader) -> None:
     assert reader.do(image) == untouched
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_which_patches_matter(demo: ViTPipeline, rounded: Any, shared_reader: Reader) -> None:
     """How the probability of the first class falls when a patch is gray, as the same edits in torch."""
     reader = shared_reader
@@ -428,7 +432,7 @@ def test_which_patches_matter(demo: ViTPipeline, rounded: Any, shared_reader: Re
     reader.settle()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_worker_the_page_itself_computes(demo: ViTPipeline, tmp_path: Path, browser: Any) -> None:
     """As in a notebook that allows none; and in a notebook's frame."""
     page = explore(CAT, demo)
@@ -445,7 +449,7 @@ def test_without_a_worker_the_page_itself_computes(demo: ViTPipeline, tmp_path: 
     context.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("live", [True, False])
 def test_the_tour_by_keyboard_alone(demo: ViTPipeline, read: Callable[..., Reader], live: bool) -> None:
     """Tab and Enter lead through all stations; until it is answered, nothing behind the question is shown."""
@@ -493,7 +497,10 @@ WIDER = """[...document.querySelectorAll('#page *')].filter(one =>
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "locale", "scheme"), [(390, "zh-CN", "dark"), (1920, "en-US", "light")])
+@pytest.mark.parametrize(
+    ("width", "locale", "scheme"),
+    [(390, "zh-CN", "dark"), pytest.param(1920, "en-US", "light", marks=pytest.mark.long)],
+)
 def test_every_view(
     demo: ViTPipeline, read: Callable[..., Reader], width: int, locale: str, scheme: str
 ) -> None:
@@ -538,7 +545,7 @@ def test_hostile_names_are_text(read: Callable[..., Reader], tmp_path: Path, liv
     assert reader.page.locator("#page img, #page svg, #page script").count() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_models_of_other_kinds(read: Callable[..., Reader]) -> None:
     """No classifier, one class, another activation; oblong patches, no bias, many classes: views open."""
     sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2}

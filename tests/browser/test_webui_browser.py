@@ -166,7 +166,7 @@ def overlay(page: Any, expected: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("lang", ["en", pytest.param("zh", marks=pytest.mark.long)])
 def test_the_inside_of_an_answer(web: WebUI, visit: Any, lang: str) -> None:
     page = visit(f"{web.url}/?lang={lang}", viewport={"width": 1280, "height": 720}).page
     page.wait_for_load_state("networkidle")
@@ -208,6 +208,7 @@ def test_the_inside_of_an_answer(web: WebUI, visit: Any, lang: str) -> None:
     overlay(page, dog.heatmap("occlusion"))
 
 
+@pytest.mark.long
 def test_the_explorer_follows_the_pages_image(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
@@ -227,6 +228,7 @@ def test_the_explorer_follows_the_pages_image(web: WebUI, visit: Any) -> None:
     frame.locator(f"body:not(:has-text('{expected.label}, {expected.score:.1%}'))").wait_for()
 
 
+@pytest.mark.long
 def test_drop_paste_example_and_camera(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url, permissions=["camera"])
     page, image = visitor.page, base64.b64encode(CAT.read_bytes()).decode()
@@ -277,6 +279,7 @@ def test_garbage_gets_a_sentence_and_the_next_image_an_answer(web: WebUI, visit:
     assert visitor.answer("cat.png").endswith("cat")
 
 
+@pytest.mark.long
 def test_several_images_give_a_table_and_a_csv(web: WebUI, visit: Any, tmp_path: Path) -> None:
     evil = tmp_path / "=1+<b>x.png"
     evil.write_bytes(CAT.read_bytes())
@@ -327,6 +330,7 @@ def test_the_language_is_switched_in_the_middle_of_work(web: WebUI, visit: Any, 
     assert visitor.answer("cat.png") == "Predicted class: cat"
 
 
+@pytest.mark.long
 def test_the_address_carries_the_state_over_a_reload(web: WebUI, visit: Any) -> None:
     visitor = visit(f"{web.url}/?lang=zh&top_k=2&path=/etc/passwd&t=x", locale="en-GB")
     page = visitor.page
@@ -344,6 +348,7 @@ def test_the_address_carries_the_state_over_a_reload(web: WebUI, visit: Any) -> 
     assert page.input_value("#top-k input[type=number]") == "2"
 
 
+@pytest.mark.long
 def test_the_api_tab_shows_this_servers_address(web: WebUI, visit: Any) -> None:
     page = visit(f"{web.url}/?tab=api").page
     page.wait_for_selector(f".vp-code:has-text('Client(\"{web.url}\")')")
@@ -387,6 +392,7 @@ def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
     assert found - names == set()
 
 
+@pytest.mark.long
 def test_the_structure_in_both_orders_with_the_images_shapes(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
@@ -406,12 +412,13 @@ def test_the_structure_in_both_orders_with_the_images_shapes(web: WebUI, visit: 
     page.wait_for_function(longer, arg=flowing)
 
 
+@pytest.mark.long
 def test_a_second_model_from_a_hub_with_progress(
     hub: HubServer, tiny_files: dict[str, bytes], visit: Any
 ) -> None:
     hub.add("acme/tiny", tiny_files | {"model.safetensors": tiny_files["model.safetensors"]})
     hub.add("acme/broken", tiny_files | {"config.json": b"{}"})
-    hub.fault("model.safetensors", delay=0.15)
+    hub.fault("model.safetensors", delay=1)
     server = WebUI("--allow-models", "acme/tiny,acme/broken")
     try:
         visitor = visit(server.url)
@@ -457,6 +464,7 @@ def test_a_second_model_from_a_hub_with_progress(
         assert server.stop() == 0
 
 
+@pytest.mark.long
 def test_the_keyboard_is_enough(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
@@ -472,8 +480,8 @@ def test_the_keyboard_is_enough(web: WebUI, visit: Any) -> None:
     page.wait_for_selector("#answer [role=alert]:has-text('Choose an image first')")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.long), "dark"])
+@pytest.mark.parametrize("locale", [pytest.param("en-US", marks=pytest.mark.long), "zh-CN"])
 def test_nothing_is_cut_on_a_phone(web: WebUI, visit: Any, scheme: str, locale: str) -> None:
     visitor = visit(web.url, **PHONE, locale=locale, color_scheme=scheme)
     page = visitor.page

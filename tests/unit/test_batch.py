@@ -294,7 +294,7 @@ for path in (output, whole):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_five_times_in_a_row(folder: Path, tmp_path: Path) -> None:
     whole, output, listed = tmp_path / "whole.jsonl", tmp_path / "r.jsonl", tmp_path / "list.txt"
     listed.write_text("\n".join(path for _, path in find_images([folder] * 6)))

@@ -76,6 +76,7 @@ def test_a_page(run: Run, tmp_path: Path) -> None:
     assert page.count("<img") == 3 + 18
 
 
+@pytest.mark.long
 def test_methods_measured_on_a_folder(run: Run, tmp_path: Path) -> None:
     for folder, photo in (
         ("cat", "cat.png"),

@@ -80,7 +80,7 @@ def test_it_travels_without_its_model() -> None:
     assert pickle.loads(packed)({"path": PHOTOS[:1]}) == classify({"path": PHOTOS[:1]})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(tmp_path: Path) -> None:
     """As datasets' workers are, which may begin after the model has run in their parent."""
     script = f"""

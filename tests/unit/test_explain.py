@@ -462,6 +462,7 @@ def spearman(one: Any, other: Any) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
+@pytest.mark.long
 def test_maps_depend_on_the_weights(demo: ViTPipeline) -> None:
     """Adebayo et al. 2018: what a model with random weights also shows is not about the model."""
     torch.manual_seed(0)

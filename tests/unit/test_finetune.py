@@ -524,10 +524,10 @@ def killed(
 @pytest.mark.parametrize(
     ("method", "what", "at", "inside"),
     [
-        ("probe", "read", 16, ""),
+        pytest.param("probe", "read", 16, "", marks=pytest.mark.long),
         ("probe", "read", 30, ""),
         ("full", "train", 0, ""),  # 0: a step that is drawn
-        ("full", "train", STEPS, ""),
+        pytest.param("full", "train", STEPS, "", marks=pytest.mark.long),
         ("full", "", 0, "torch.save"),
     ],
 )
@@ -738,6 +738,7 @@ def test_ctrl_c_says_how_to_resume(photos: Path, model: Path, tmp_path: Path, sp
     assert not output.exists()
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one_with_batches_twice_as_large(
     photos: Path, model: Path, pipe: ViTPipeline, tmp_path: Path
 ) -> None:

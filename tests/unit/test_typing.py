@@ -39,7 +39,7 @@ follow_imports = skip
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mypy_finds_what_is_misspelt(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "mypy.ini").write_text(CONFIG)

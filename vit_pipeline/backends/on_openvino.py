@@ -14,6 +14,7 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from hashlib import blake2b
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from ..errors import ArgumentError, DeviceError, OutputError, check_installed
 from ..files import new_folder
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-KEPT = 4  #: graphs in int8 in the cache, each about a quarter of the weights in float32
+KEPT = 4  #: graphs in the user's cache, each as large as the weights; int8 a quarter of that
 
 
 class OpenVINO:
@@ -73,9 +74,9 @@ class OpenVINO:
                 "int8 is calibrated on images of your own: use vit_pipeline.fast.faster(pipe, images)"
             )
         if precision == "int8" and calibration is not None:
-            graph = _kept(model, calibration, alpha)
+            graph = _int8_graph(model, calibration, alpha)
         else:
-            graph = converted(Tensors(model))
+            graph = _graph(model)
         between = "bf16" if native and precision != "float32" else "f32"  # what is not int8 in int8
         settings = {"INFERENCE_PRECISION_HINT": between, "PERFORMANCE_HINT": "LATENCY"}
         self._compiled = core.compile_model(graph, "CPU", settings)
@@ -134,19 +135,32 @@ def converted(module: Tensors) -> Any:
     return graph
 
 
-def _kept(model: Any, calibration: torch.Tensor, alpha: float) -> Any:
-    """The graph in int8, which takes minutes to make; the last few are kept in the user's cache."""
-    versions = [version(package) for package in ("openvino", "nncf", "transformers")]
-    key = blake2b(repr((str(model.config), versions, alpha)).encode(), digest_size=16)
-    key.update(digest(model).encode())
-    key.update(calibration.float().cpu().numpy().tobytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit-pipeline" / "int8"
-    folder = cache / key.hexdigest()
+def graph_cache() -> Path:
+    """Where the last few graphs are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit-pipeline" / "openvino"
+
+
+def _graph(model: Any) -> Any:
+    return _kept(model, (), lambda: converted(Tensors(model)))
+
+
+def _int8_graph(model: Any, calibration: torch.Tensor, alpha: float) -> Any:
+    check_installed("nncf", "int8")
+    images = calibration.float().cpu().numpy()  # (B, 3, H, W)
+    parts = version("nncf"), alpha, blake2b(images.tobytes()).hexdigest()
+    return _kept(model, parts, lambda: _quantised(_graph(model), images, alpha))
+
+
+def _kept(model: Any, parts: tuple[object, ...], make: Callable[[], Any]) -> Any:
+    """A graph from the user's cache, or made and put there: that takes seconds, in int8 minutes."""
+    versions = [version(package) for package in ("torch", "transformers", "openvino")]
+    whole = type(model).__name__, str(model.config), digest(model), versions, parts
+    folder = (cache := graph_cache()) / blake2b(repr(whole).encode(), digest_size=16).hexdigest()
     with suppress(RuntimeError, OSError):  # not there, or damaged
         graph = library().Core().read_model(folder / "model.xml")
         os.utime(folder)
         return graph
-    graph = _quantised(converted(Tensors(model)), calibration, alpha)
+    graph = make()
     with suppress(OutputError, OSError):  # without a cache it works, too
         shutil.rmtree(folder, ignore_errors=True)
         with new_folder(folder) as partial:
@@ -156,20 +170,18 @@ def _kept(model: Any, calibration: torch.Tensor, alpha: float) -> Any:
     return graph
 
 
-def _quantised(graph: Any, calibration: torch.Tensor, alpha: float) -> Any:
-    check_installed("nncf", "int8")
+def _quantised(graph: Any, images: Any, alpha: float) -> Any:
     library()  # nncf reports its use by the same package
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it draws progress bars
         warnings.simplefilter("ignore")
         import nncf
 
         nncf.set_log_level(logging.ERROR)
-        images = nncf.Dataset([image[None].float().cpu().numpy() for image in calibration])
         smooth = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
         return nncf.quantize(
             graph,
-            images,
+            nncf.Dataset([image[None] for image in images]),
             model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(calibration),
+            subset_size=len(images),
             advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smooth),
         )

@@ -80,10 +80,12 @@ def _devices() -> dict[str, Any]:
 def _caches() -> dict[str, Any]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from ..backends.on_openvino import graph_cache
     from ..hub.cache import cache_folder
 
     found = {}
-    for name, folder in (("ModelScope", cache_folder()), ("Hugging Face", Path(HF_HUB_CACHE))):
+    caches = {"ModelScope": cache_folder(), "Hugging Face": Path(HF_HUB_CACHE), "OpenVINO": graph_cache()}
+    for name, folder in caches.items():
         files = folder.rglob("*") if folder.is_dir() else ()
         size = sum(path.lstat().st_size for path in files if path.is_file() and not path.is_symlink())
         found[name] = {"folder": str(folder), "bytes": size}
