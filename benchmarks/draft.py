@@ -37,7 +37,7 @@ def main() -> None:
         if options.folder is None:
             make_photos(scratch / "photos", options.limit, tuple(options.size))
             add_grain(scratch / "photos")
-        found = list(find_images([options.folder or scratch / "photos"]))
+        found = [path for path, _ in find_images([options.folder or scratch / "photos"])]
         paths = found[:: max(1, len(found) // options.limit)][: options.limit]
         pipe = ViTPipeline.from_pretrained(model_folder(options.model, scratch), device="cpu")
         print(f"{machine()}\n{len(paths)} images, model {options.model}\n")

@@ -41,7 +41,7 @@ def main() -> None:
             listed = Path(name) / "list.txt"
             found = itertools.chain.from_iterable(find_images([options.folder]) for _ in itertools.count())
             with listed.open("w") as file:
-                file.writelines(f"{path}\n" for path in itertools.islice(found, size))
+                file.writelines(f"{path}\n" for path, _ in itertools.islice(found, size))
             command = [sys.executable, "-c", RUN, options.model, listed, Path(name) / "r.jsonl"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None

@@ -14,7 +14,6 @@ import torch
 
 from vit_pipeline import ViTPipeline
 from vit_pipeline.features import stream_features
-from vit_pipeline.sources import find_images
 
 
 def main() -> None:
@@ -28,8 +27,7 @@ def main() -> None:
     for pool in ("cls", "mean"):
         names: list[str] = []
         parts = []
-        images = find_images([options.folder])
-        for batch_names, features in stream_features(pipe, images, pool=pool, batch_size=200):
+        for batch_names, features in stream_features([options.folder], pipe, pool=pool, batch_size=200):
             names += batch_names
             parts.append(torch.nn.functional.normalize(features, dim=-1))
         table = torch.cat(parts)  # (N, D)

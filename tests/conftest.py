@@ -22,7 +22,8 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist's; transcripts are as wide as a 
 
 Run = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[str]]
-PATIENCE = 300  # seconds; for what takes a moment on a quiet machine and may take minutes on a busy one
+#: Seconds, for what takes a moment on a quiet machine and may take minutes on a busy one.
+PATIENCE = int(os.environ.get("VIT_PIPELINE_PATIENCE", "300"))
 
 
 def wait_for(condition: Callable[[], object], what: str = "what was waited for") -> None:

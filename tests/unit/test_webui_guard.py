@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from vit_pipeline.webui import guard as door
 from vit_pipeline.webui.guard import MAX_BODY, MAX_UPLOAD, Guard
+from vit_pipeline.webui.serving import report
 
 API = "/gradio_api"
 
@@ -184,3 +186,60 @@ def test_it_knows_whether_somebody_waits(guard: Guard, monkeypatch: pytest.Monke
     assert guard.at_work  # who has just got an event's number comes back for its answer
     now[0] += 1
     assert not guard.at_work
+
+
+def test_a_visitor_has_so_much_room(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MAX_BYTES_EACH", 10)
+    monkeypatch.setattr(door, "MAX_ADDRESSES", 2)
+    upload = f"{API}/upload"
+    assert status(guard, "POST", upload, b"123456") == 200
+    assert status(guard, "POST", upload, b"123456") == 429
+    assert status(guard, "POST", upload, b"1234") == 200
+    assert status(guard, "POST", upload, b"123456", client="5.6.7.8") == 200
+    guard._sent["1.2.3.4"] = (time.monotonic() - door.WINDOW - 1, 10)
+    assert status(guard, "POST", upload, b"123456") == 200
+    assert status(guard, "POST", upload, b"1", client="9.9.9.9") == 200
+    assert len(guard._sent) == 2
+
+
+def test_a_request_that_pauses_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what fails behind the door is one answer, and one report however often it happens."""
+    monkeypatch.setattr(door, "PAUSE", 0.01)
+
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive).body()
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError(9999)
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    reported: list[Exception] = []
+    monkeypatch.setattr(door, "report", reported.append)
+    headers = [(b"host", b"localhost"), (b"content-length", b"9")]
+    for app, path, count in ((read, "upload", 0), (App(), "queue/join", 0), (fail, "upload", 1)):
+        answers: list[Any] = []
+
+        async def send(event: Any, answers: list[Any] = answers) -> None:
+            answers.append(event)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": f"{API}/{path}",
+            "headers": headers,
+            "client": None,
+        }
+        asyncio.run(Guard(app, tmp_path)(scope, never, send))
+        assert answers[0]["status"] == 400
+        assert len(reported) == count
+
+
+def test_a_report_is_made_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        try:
+            raise ZeroDivisionError("once")
+        except ZeroDivisionError as error:
+            report(error)
+    assert capsys.readouterr().err.count("ZeroDivisionError: once") == 1

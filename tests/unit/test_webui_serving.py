@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import gradio as gr
 import pytest
 import torch
 from conftest import PATIENCE
@@ -199,13 +200,16 @@ def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch
         waiting = [asyncio.create_task(one) for one in ask]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         (rejected,) = (one for one in waiting if one.done())
-        assert rejected.result()[1]["problem"] == "Busy"
-        shown, answer, _, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
+        assert rejected.result()[0]["problem"] == "Busy"
+        answer, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
+        shown, results, history = await do.answers("zh", answer, [], past)
         assert "预测类别" in shown
+        assert results == ""
+        assert images[0].name in history
         assert answer["label"] == past[0]["label"] == do.models.start(images[0]).label
         go_on.set()
         for one in waiting:
-            assert (await one)[1]["problem"] in ("Busy", "ImageError")
+            assert (await one)[0]["problem"] in ("Busy", "ImageError")
 
     run(test())
 
@@ -218,12 +222,18 @@ def test_an_upload_is_a_strangers_image(demo: ViTPipeline, images: list[Path], t
     async def test() -> None:
         do = Handlers(ModelPool("demo", device="cpu"), Worker())
         for given, problem in ((path, "ImageError"), (tmp_path / "gone.png", "ImageError")):
-            answer = (await do.classify({"path": str(given)}, "", "en", "", 5, []))[1]
+            answer = (await do.classify({"path": str(given)}, "", "en", "", 5, []))[0]
             assert answer["problem"] == problem
             assert given.name in answer["detail"]
             assert str(tmp_path) not in str(answer)
-        assert (await do.classify(None, str(images[0]), "en", "", 5, []))[1]["problem"] == "UnsafeURLError"
-        assert (await do.classify(None, " ", "en", "", 5, []))[1]["problem"] == "NoImageError"
+        assert (await do.classify(None, str(images[0]), "en", "", 5, []))[0]["problem"] == "UnsafeURLError"
+        assert (await do.classify(None, " ", "en", "", 5, []))[0]["problem"] == "NoImageError"
+        given = "en", "", 5, []
+        assert (await do.classify_image(None, "", *given))[0] is None  # taken away: so is its answer
+        assert (await do.classify_image(None, "https://a.example", *given))[0] is not None  # a URL's stays
+        for wrong in ({"image": 5}, {"image": {"path": str(images[0])}, "top_k": "abc"}):
+            with pytest.raises(gr.Error, match=r"image is 5|top_k is 'abc'"):
+                await do.api_classify(**wrong)
 
     run(test())
 
@@ -290,6 +300,7 @@ def test_an_address_sets_the_page_and_loads_nothing(tmp_path: Path) -> None:
         assert visit(f"?top_k={number}")[4] == shown
     for name, choice in ((folder, folder), ("<b>/x", "demo")):
         _, used, chosen_name, tabs, _, status = visit(f"?model={name}&tab=api")
+        assert ("Load" in status) == (name == folder)  # what is not allowed cannot be loaded
         assert (used, chosen_name, tabs["selected"]) == ("demo", choice, "model")
         assert "demo" in status
         assert "<b>" not in status

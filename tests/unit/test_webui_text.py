@@ -14,12 +14,16 @@ from vit_pipeline.names import KNOWN_MODELS
 from vit_pipeline.webui.handlers import TABS
 from vit_pipeline.webui.views import TEXTS, words
 
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 FOLDER = Path(vit_pipeline.__file__).parent / "webui"
 SOURCES = [path.read_text("utf-8") for path in (*FOLDER.glob("*.py"), *FOLDER.glob("templates/*.html"))]
 MADE_UP = {f"about_{name}" for name in KNOWN_MODELS} | {"source_embedded", "source_folder"}
 MADE_UP |= {f"tab_{name}" for name in TABS}
 MADE_UP |= {name for name in [*vars(errors), "Busy", "NoImageError", "Exception"] if name in TEXTS}
 MADE_UP |= {f"view_{name}" for name in ("given", "seen", "evidence")} | {f"method_{m}" for m in METHODS}
+MADE_UP |= {f"sort_{by}" for by in ("given", "most", "least", "class")} | {
+    f"label_{name}" for name in CIFAR10
+}
 MADE_UP |= {"examples_known", "examples_unknown", "common.upload", "common.complete"}
 
 

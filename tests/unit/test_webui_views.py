@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import json
 import os
 import re
 import time
@@ -19,7 +20,9 @@ from tiny import make_checkpoint
 
 from vit_pipeline import LabelScore, Prediction, ViTPipeline, errors
 from vit_pipeline.checkpoints.processors import seen_image
-from vit_pipeline.images import to_data_url
+from vit_pipeline.fetch import fetch
+from vit_pipeline.images import read_image, to_data_url
+from vit_pipeline.names import parse_name
 from vit_pipeline.webui import views
 from vit_pipeline.webui.server import sweep
 from vit_pipeline.webui.serving import Answer, Busy
@@ -48,11 +51,11 @@ def test_what_others_wrote_is_escaped(demo: ViTPipeline, lang: str, tmp_path: Pa
     failed = {"problem": "ImageError", "detail": EVIL}
     pieces = [
         views.render("answer", lang, answer=shown),
-        views.render("history", lang, past=[shown]),
-        views.render("failed", lang, answer=failed),
+        views.render("failed", "en", answer=failed),  # in Chinese, only what it has words for
         views.render("badge", lang, name=EVIL),
         views.render("api", lang, origin=EVIL),
-        views.table([shown, failed | {"source": EVIL}], lang),
+        views.gallery([shown, failed | {"source": EVIL}], lang),
+        views.render("header", lang, login=True) + views.gallery([shown], lang, summary=False),
         views.card(pipe, lang),
         views.message(lang, "loaded", model=EVIL),
     ]
@@ -67,7 +70,7 @@ def test_an_answer_says_all_there_is(demo: ViTPipeline) -> None:
     for part in (
         "Predicted class: tabby, tabby cat",
         "Probability 75.0% among 10 classes",
-        "Among 10 classes tabby, tabby cat 75.0%",
+        "Among 10 classes · 75.0 points ahead tabby, tabby cat 75.0%",
         "other <0.1%",
         "640×480 pixels",
         "took 250 ms",
@@ -88,15 +91,81 @@ def test_a_probability_says_among_how_few_classes(score: float, text: str) -> No
 
 def test_the_csv_is_safe_and_reads_chinese(demo: ViTPipeline) -> None:
     bad = {"problem": "ImageError", "detail": "-no", "source": "猫.png"}
-    page = views.table([answer(demo, "@SUM(1)") | {"source": "=cmd|x"}, bad], "zh")
-    data = re.search(r"data:text/csv;base64,([^\"]+)", page)
-    assert data is not None
-    content = base64.b64decode(data[1])
+    good = answer(demo, "@SUM(1)") | {"source": "=cmd|x"}
+    del good["when"]
+    page = views.gallery([good, bad], "zh")
+    content = saved(page, "text/csv")
     assert content.startswith(b"\xef\xbb\xbf")
     lines = content.decode("utf-8-sig").splitlines()
     assert lines[0] == "source,label,score,index,model,error"
     assert lines[1].startswith("'=cmd|x,'@SUM(1),0.75,1,")
     assert lines[2] == "猫.png,,,,,'-no"
+    first, second = json.loads(saved(page, "application/json"))
+    assert (first["source"], first["label"], first["index"], first["error"]) == ("=cmd|x", "@SUM(1)", 1, None)
+    assert (second["source"], second["label"], second["error"]) == ("猫.png", None, "-no")
+
+
+def saved(page: str, kind: str) -> bytes:
+    data = re.search(rf"data:{kind};base64,([^\"]+)", page)
+    assert data is not None
+    return base64.b64decode(data[1])
+
+
+def test_a_gallery_says_how_many_there_will_be(demo: ViTPipeline) -> None:
+    rows = [answer(demo, "cat"), {"problem": "ImageError", "detail": "x.png: broken", "source": "x.png"}]
+    assert "1 of 40 images classified" in views.gallery(rows, "en", 40)
+    assert "1 of 2 images classified" in views.gallery(rows, "en")
+    assert views.gallery(rows, "en").count("x.png") == 1  # a bad file is named once
+    assert "猫 (1)" in views.gallery(rows, "zh")
+    assert views.gallery([], "en") == ""
+
+
+def test_classes_have_chinese_names_where_there_are_some(demo: ViTPipeline) -> None:
+    assert views.named("zh", *demo.labels) == "飞机、汽车、鸟、猫、鹿、狗、青蛙、马、船、卡车"
+    assert views.named("en", *demo.labels) == ", ".join(demo.labels)
+    assert views.named("zh", "tabby, tabby cat") == "tabby, tabby cat"
+    page = views.render("answer", "zh", answer=answer(demo, "tabby"))
+    assert "类别名是模型自带的英文" in page
+    assert "类别名是模型自带的英文" not in views.render("answer", "zh", answer=answer(demo, "cat"))
+
+
+URLS = "http://10.0.0.1/x.png", "ftp://a/b", "https://u:p@a.example/x", "https://a.example:22/", "http://a b/"
+
+
+def test_every_detail_has_words_in_chinese(tmp_path: Path) -> None:
+    """Of what visitors give: files that are no images, too large or broken ones, addresses."""
+    found: list[errors.VitPipelineError] = []
+    png = BytesIO()
+    Image.new("RGB", (40, 30)).save(png, "PNG")
+    contents = [b"", b"<html>", b"<svg>", b"%PDF", b"8BPS", b"PK", b"hello", b"\0\1\2", png.getvalue()[:60]]
+    contents += [b"II*\0" + bytes(9), b"abcdftypheic" + bytes(9), b"abcdftypmp42" + bytes(9)]
+    for content in contents:
+        with pytest.raises(errors.ImageError) as caught:
+            read_image(BytesIO(content))
+        found.append(caught.value)
+    for size, limit in (((40, 30), 1000), ((70_000, 1), 10**9)):
+        wide = tmp_path / "wide.png"
+        Image.new("1", size).save(wide)
+        with pytest.raises(errors.ImageError) as caught:
+            read_image(wide, max_pixels=limit)
+        found.append(caught.value)
+    for url in URLS:
+        with pytest.raises(errors.FetchError) as refused:
+            fetch(url)
+        found.append(refused.value)
+    for name in ("a b", "nobody", "https://example.com/x"):
+        with pytest.raises(errors.ModelNameError) as unknown:
+            parse_name(name)
+        found.append(unknown.value)
+    for error in found:
+        chinese = views.detail("zh", views.failed(error))
+        assert re.search(r"[\u4e00-\u9fff].*。$", chinese), error
+
+
+def test_formats_that_only_files_here_may_have_are_no_advice_for_visitors() -> None:
+    with pytest.raises(errors.ImageError) as caught:
+        read_image(BytesIO(b"II*\0" + bytes(9)))
+    assert "local" not in views.failed(caught.value)["detail"]
 
 
 def test_the_seen_image_is_what_the_model_saw(demo: ViTPipeline) -> None:
@@ -116,7 +185,7 @@ def test_the_pictures_of_an_answer(demo: ViTPipeline) -> None:
     sizes = {}
     for name in ("given", "tiny", "seen"):
         sizes[name] = Image.open(BytesIO(base64.b64decode(found[name].partition(",")[2]))).size
-    assert sizes == {"given": (360, 180), "tiny": (88, 44), "seen": (32, 32)}
+    assert sizes == {"given": (360, 180), "tiny": (96, 48), "seen": (32, 32)}
 
 
 def test_a_visitor_gets_no_advice_for_programs() -> None:

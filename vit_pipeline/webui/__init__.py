@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ..errors import ArgumentError, VitPipelineError, check_installed, printable
 
 HOST, PORT = "127.0.0.1", 7860
 AUTH = "VIT_PIPELINE_AUTH"
 SAFE_PILLOW = 13
+PREFIX = "vit-pipeline-uploads-"
 
 
 class PortError(VitPipelineError):
@@ -70,8 +74,7 @@ def launch(
     check_installed("gradio", "the WebUI")
     settings = tomllib.loads((Path(__file__).parent / "server.toml").read_text("utf-8"))
     os.environ.update(settings["environment"])
-    temporary = tempfile.TemporaryDirectory(prefix="vit-pipeline-", ignore_cleanup_errors=True)
-    with _listen(host, port) as listener, temporary as uploads:
+    with _listen(host, port) as listener, _uploads() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         import asyncio
 
@@ -97,6 +100,21 @@ def launch(
         say = partial(print, *said, sep="\n", file=sys.stderr, flush=True)
         asyncio.run(Server(guard, say).serve(sockets=[listener]))
     os._exit(0)  # a model that is being downloaded, or a URL that hangs, must not keep the process
+
+
+@contextmanager
+def _uploads() -> Iterator[str]:
+    """A folder for uploads, removed at the end; those of servers that were killed are removed first.
+
+    Each is locked for as long as its server lives.
+    """
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.lock"):
+        with suppress(OSError, Timeout), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink()
+    temporary = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+    with temporary as folder, FileLock(f"{folder}.lock"):
+        yield folder
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ Leaves out what is done with it (``handlers``).
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import re
@@ -24,9 +25,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import printable
 from ..images import MAX_BYTES
+from .serving import report
 
 #: Bytes of one request: an upload of several images; anything else, the largest an image as the model saw it.
 MAX_UPLOAD, MAX_BODY = 2 * MAX_BYTES, 4 * 1024 * 1024
+#: Bytes of one visitor's uploads within so many seconds.
+MAX_BYTES_EACH, WINDOW = 1024**3, 1800.0
+#: Seconds for the next part of a request, and for all of it.
+PAUSE, WHOLE = 20.0, 300.0
 #: Seconds before another password is looked at from an address that gave a wrong one; addresses remembered.
 LOGIN_DELAY, MAX_ADDRESSES = 5.0, 1000
 
@@ -56,6 +62,7 @@ class Guard:
         self.draining = False
         self._open, self._last_work = 0, time.monotonic()  # requests that are being answered
         self._wrong: dict[str, float] = {}  # address → until when it has to wait
+        self._sent: dict[str, tuple[float, int]] = {}  # address → since when it uploads, so many bytes
 
     @property
     def at_work(self) -> bool:
@@ -75,8 +82,12 @@ class Guard:
         if kind == "idle":
             return await self.app(scope, receive, send)
 
+        started = False
+
         async def watched(event: Message) -> None:
+            nonlocal started
             if event["type"] == "http.response.start":
+                started = True
                 event["headers"] = [*event.get("headers", []), *_HEADERS]
                 if event["status"] == 400 and kind == "login":
                     self._wrong[address] = time.monotonic() + LOGIN_DELAY
@@ -89,7 +100,13 @@ class Guard:
             if kind == "work":
                 await self._check_body(scope, receive, watched)
             else:
-                await self.app(scope, receive, watched)
+                await self.app(scope, _steady(receive) if kind == "upload" else receive, watched)
+        except Exception as error:
+            if not isinstance(error, ClientDisconnect):
+                report(error)
+            if not started:
+                no = _no(400, "The request did not arrive whole, or means nothing here.")
+                await no(scope, receive, send)
         finally:
             self._open, self._last_work = self._open - 1, time.monotonic()
 
@@ -119,9 +136,24 @@ class Guard:
             return _no(
                 413, f"Too large: at most {most} MB at once. 太大了：一次最多 {most} MB。", connection="close"
             )
+        if kind == "upload" and not self._has_room(address, int(length)):
+            why = "Too many uploads; wait half an hour. 上传太多了，请过半小时再试。"
+            return _no(429, why, connection="close")
         if kind == "login" and time.monotonic() < self._wrong.get(address, 0):
             return _no(429, "A wrong password. Wait a few seconds. 密码错误，请等几秒钟。")
         return None
+
+    def _has_room(self, address: str, length: int) -> bool:
+        """Whether a visitor may upload as much, which then counts."""
+        now = time.monotonic()
+        since, sent = self._sent.pop(address, (now, 0))
+        if now > since + WINDOW:
+            since, sent = now, 0
+        has_room = sent + length <= MAX_BYTES_EACH
+        self._sent[address] = since, sent + length * has_room
+        if len(self._sent) > MAX_ADDRESSES:
+            del self._sent[next(iter(self._sent))]
+        return has_room
 
     def _is_ours(self, host: str) -> bool:
         with suppress(ValueError):
@@ -144,13 +176,16 @@ class Guard:
         """Pass the request on if it names only files that were uploaded here."""
         body, app = b"", self.app
         try:
-            body = await Request(scope, receive).body()
-            foreign = self._is_foreign(json.loads(body))
+            body = await Request(scope, _steady(receive)).body()
+            found = json.loads(body)
+            foreign = not isinstance(found, dict) or "data" not in found or self._is_foreign(found)
         except (ValueError, RecursionError, ClientDisconnect):
             foreign = True
         if foreign:
             app = _no(
-                400, "This takes JSON, and only files that were uploaded here; give an address as url=…"
+                400,
+                'This takes JSON, {"data": […]}, and only files that were uploaded here; '
+                "give an address as url=…",
             )
         events: list[Message] = [{"type": "http.request", "body": body}]
 
@@ -158,6 +193,19 @@ class Guard:
             return events.pop() if events else await receive()
 
         await app(scope, replayed, send)
+
+
+def _steady(receive: Receive) -> Receive:
+    """The parts of a request's body; one that pauses for long, or never ends, is given up."""
+    end = time.monotonic() + WHOLE
+
+    async def steady() -> Message:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(PAUSE, end - time.monotonic())):
+                return await receive()
+        return {"type": "http.disconnect"}
+
+    return steady
 
 
 def _host(url: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import ImageError, UnsafeURLError
+from ..errors import ArgumentError, ImageError, UnsafeURLError
 from ..explorer import explore
 from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
@@ -40,6 +40,7 @@ class Handlers:
 
     def __init__(self, models: ModelPool, worker: Worker) -> None:
         self.models, self.worker, self.insides = models, worker, Insides()
+        self.login = False  #: whether visitors had to give a password
         self._fetches, self._drawings = Places(MAX_FETCHES), Places(MAX_DRAWINGS)
         self._two = asyncio.Semaphore(2)  # images decoded for the page at a time: they may be large
 
@@ -48,47 +49,52 @@ class Handlers:
 
         An address loads no model, since anyone can make a visitor follow a link: the page asks.
         """
-        lang = "zh" if opened.get("lang", opened["language"][:2].lower()) == "zh" else "en"
+        lang = "zh" if (opened.get("lang") or opened["language"])[:2].lower() == "zh" else "en"
         tab, number = opened.get("tab"), opened.get("top_k", "")
         used = wanted = opened.get("model") or self.models.start.name
         status = ""
         if self.models.find(wanted) is None:
             used, tab = self.models.start.name, "model"
-            status = views.message(lang, "not_loaded", model=wanted, used=used)
+            known = self.models.open or wanted in self.models.choices
+            status = views.message(lang, "not_loaded" if known else "not_there", model=wanted, used=used)
         choice = wanted if wanted in self.models.choices else used
         top_k = _whole(int(number), MAX_TOP_K) if number.isdecimal() and len(number) < 3 else 5
         return lang, used, choice, gr.update(selected=tab if tab in TABS else TABS[0]), top_k, status, opened
 
-    def pieces(
-        self, lang: str, name: str, answer: Data | None, rows: list[Data], past: list[Data], opened: Data
-    ) -> dict[str, str]:
-        """Every piece of the page that is written in one language, by its name on the ``page``.
-
-        What is empty is left alone: while a page is being opened, an answer may come in between.
-        """
-        names = ["header", "badge", "hint", "about", "intro", "explorer", "api"]
-        names += ["answer"] * bool(answer) + ["history"] * bool(past)
-        values = {"name": name, "names": KNOWN_MODELS, "answer": answer, "past": past}
-        values["origin"] = opened["origin"]
+    def pieces(self, lang: str, name: str, opened: Data) -> dict[str, str]:
+        """The pieces of the page that no image changes, by their names on the ``page``."""
+        names = ("header", "badge", "notice", "hint", "about", "intro", "explorer", "api")
+        values = {"name": name, "names": KNOWN_MODELS, "origin": opened["origin"], "login": self.login}
         pieces = {piece: views.render(piece, lang, **values) for piece in names}
         pipe = self.models.find(name)
-        pieces["card"] = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
-        return pieces | ({"results": views.table(rows, lang)} if rows else {})
+        card = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
+        return pieces | {"card": card}
+
+    async def answers(self, lang: str, answer: Data | None, rows: list[Data], past: list[Data]) -> Any:
+        """What images were found to be → answer, results, history, as shown.
+
+        It is called after whatever changes one of the four, and with what the page holds by then: so
+        nothing on the page can be older than that, or in another language.
+        """
+        shown = views.render("answer", lang, answer=answer) if answer else ""
+        return shown, views.gallery(rows, lang), views.gallery(past, lang, summary=False)
 
     # Classify
 
-    async def classify_image(self, image: Data | None, *given: Any) -> Any:
-        """An image was chosen → answer and history, each as shown and as data; an empty URL box."""
-        return (*await self.classify(image, "", *given), "") if image else (gr.skip(),) * 5
+    async def classify_image(self, image: Data | None, url: str, *given: Any) -> Any:
+        """An image was chosen, or taken away → answer, history, URL; what a URL gave has no image here."""
+        if not image:
+            return gr.skip() if url else None, gr.skip(), gr.skip()
+        return (*await self.classify(image, "", *given), "")
 
     async def classify_url(self, url: str, *given: Any) -> Any:
-        """A URL was given → the same, and an empty image box."""
+        """A URL was given → answer, history, and an empty image box."""
         return *await self.classify(None, url, *given), None
 
     async def classify(
         self, image: Data | None, url: str, lang: str, name: str, top_k: float, past: list[Data]
     ) -> tuple[Any, ...]:
-        """The button → answer and history, each as shown and as data."""
+        """The button → answer and history, as data."""
         try:
             pipe = await self._model(name, lang)
             file = await self._open(pipe, image, url)
@@ -96,17 +102,10 @@ class Handlers:
             async with self._two:
                 images = await asyncio.to_thread(views.pictured, pipe, file.getvalue())
         except Exception as error:
-            answer = views.failed(error)
-            return views.render("answer", lang, answer=answer), answer, gr.skip(), gr.skip()
+            return views.failed(error), gr.skip()
         answer = views.shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
-        kept = ("label", "score", "classes", "source", "model", "tiny", "when")
-        past = [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
-        return (
-            views.render("answer", lang, answer=answer),
-            answer,
-            views.render("history", lang, past=past),
-            past,
-        )
+        kept = ("label", "score", "index", "classes", "source", "model", "tiny", "when")
+        return answer, [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
 
     async def inside(self, asked: Any) -> Data:
         """What the answer's card asks for; what went wrong stands in ``problem``."""
@@ -120,15 +119,16 @@ class Handlers:
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str
     ) -> AsyncIterator[tuple[str, list[Data]]]:
-        """Several files → a table that fills, as shown and as data."""
+        """Several files → a gallery that fills, as shown and as data."""
         rows: list[Data] = []
         files = files or []
+        count = min(len(files), MAX_FILES)
         note = views.message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
         try:
             pipe = await self._model(name, lang)
-            for start in range(0, min(len(files), MAX_FILES), 5):
+            for start in range(0, count, 5):
                 rows += await asyncio.gather(*(self._row(pipe, file) for file in files[start : start + 5]))
-                yield note + views.table(rows, lang), rows
+                yield note + views.gallery(rows, lang, count), rows
             if not files:
                 raise views.NoImageError("no image")
         except Exception as error:
@@ -137,7 +137,10 @@ class Handlers:
     async def _row(self, pipe: ViTPipeline, file: Data) -> Data:
         for _ in range(150):  # one of many images: it steps back for others for up to half a minute
             try:
-                return views.shown(await self.worker.ask(pipe, await self._open(pipe, file, ""), 1), pipe)
+                image = await self._open(pipe, file, "")
+                answer = views.shown(await self.worker.ask(pipe, image, 1), pipe)
+                async with self._two:
+                    return answer | {"tiny": await asyncio.to_thread(views.tiny, pipe, image.getvalue())}
             except Exception as error:
                 answer = views.failed(error) | {"source": _name(file)}
                 if not isinstance(error, Busy):
@@ -156,7 +159,9 @@ class Handlers:
 
         What a visitor typed is a URL or nothing: never a path on the server.
         """
-        name = _name(image) if image else without_password(url.strip())
+        if image and not isinstance(image, dict):
+            raise ImageError(f"image is {image!r:.60}; give a file as image=handle_file(…)")
+        name = _name(image) if image else without_password(str(url).strip())
         if image:
             try:
                 content = Path(image["path"]).read_bytes()
@@ -258,5 +263,7 @@ def _name(file: Data) -> str:
     return str(file.get("orig_name") or Path(file["path"]).name)[:200]
 
 
-def _whole(value: float, limit: int = 10**6) -> int:
+def _whole(value: Any, limit: int = 10**6) -> int:
+    if not isinstance(value, int | float | None):
+        raise ArgumentError(f"top_k is {value!r:.60}; a whole number of at least 1 is needed")
     return max(1, min(int(value or 1), limit))

@@ -72,12 +72,13 @@ async function ask(more = {}) {
   const number = ++asked;
   const wanted = { ...chosen, image, ...inside.dataset, lens: !list.children.length, ...more };
   inside.setAttribute("aria-busy", "true");
-  const found = await server.inside(wanted).catch(() => ({ problem: inside.dataset.failed }));
+  const found = (await server.inside(wanted).catch(() => null)) ?? { problem: inside.dataset.failed };
   if (number !== asked || !inside.isConnected) return;
   inside.removeAttribute("aria-busy");
   if (found.problem) {
     find(".vp-said").innerHTML = found.problem; // written and escaped by the server
     find(".vp-said").hidden = false;
+    find("canvas").hidden = true; // it shows what was asked for before
     return;
   }
   if (found.lens) lens(found.lens, list, +inside.dataset.index);

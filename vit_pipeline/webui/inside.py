@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 from ..checkpoints.config import pair
@@ -16,7 +17,7 @@ from ..explain import Explanation, explain
 from ..explain.figure import WEAK
 from ..pipeline import ViTPipeline
 from .serving import Places
-from .views import words
+from .views import named, words
 
 KEPT, MAX_WAITING = 8, 8  #: explanations in memory; requests that may wait for one
 Data = dict[str, Any]
@@ -55,13 +56,16 @@ class Insides:
                 said = t("said_patch", row=row, column=column, **to, **where)
         else:
             of, scores = {}, e.heatmap(method)
-            said = t("said_evidence", label=e.target.label) if e.target else ""
+            said = t("said_evidence", label=named(lang, e.target.label)) if e.target else ""
             said = t("said_rollout") if method == "rollout" else said
         weak = t("weak") if method in WEAK and not asked.get("token") else ""
         found: Data = {"map": scores.ravel().tolist(), "said": said + weak}
         if asked.get("lens"):
             after = [t("embeddings"), *(t("after_layer", layer=n) for n in range(len(e.lens) - 1))]
-            found["lens"] = [at.top[0].to_dict() | {"after": a} for a, at in zip(after, e.lens, strict=True)]
+            found["lens"] = [
+                asdict(at.top[0]) | {"label": named(lang, at.label), "after": a}
+                for a, at in zip(after, e.lens, strict=True)
+            ]
         if asked.get("trust"):
             own, *others = e.faithfulness(method, **of), e.yardstick("centre"), e.yardstick("random")
             gains = [f"{one.gain:+z.2f}".replace("-", "−") for one in (own, *others)]

@@ -1,22 +1,43 @@
-// What Gradio's page lacks: its state in the address, images pasted anywhere, and the answer scrolled to where
-// it can be seen. Called once; the page's events call the functions of `vp`.
+// What Gradio's page lacks: its state in the address, Back and Forward, images dropped and pasted anywhere, files
+// that are too large said so at once, and the answer scrolled to where it can be seen. Called once; the page's
+// events call the functions of `vp`.
 () => {
-  const write = (changes) => {
-    const address = new URL(location.href);
-    for (const [name, value] of Object.entries(changes)) address.searchParams.set(name, value);
-    history.replaceState(history.state, "", address);
+  const LARGEST = 64 * 2 ** 20; // images.MAX_BYTES
+  const query = () => Object.fromEntries(new URLSearchParams(location.search));
+  const address = (changes) => {
+    const found = new URL(location.href);
+    for (const [name, value] of Object.entries(changes)) found.searchParams.set(name, value);
+    return found;
+  };
+  const say = (what) => {
+    const notice = document.querySelector("#notice .vp-message");
+    if (!notice) return;
+    notice.hidden = !what;
+    notice.textContent = notice.dataset[what] ?? "";
+  };
+
+  let arrived = false;
+  const arrive = async () => {  // Gradio opens the page anew when the server was restarted: nothing is in it
+    arrived = true;
+    const { app_id } = await (await fetch("gradio_api/app_id")).json();
+    if (![undefined, `${app_id}`].includes(sessionStorage.server)) say("restarted");
+    sessionStorage.server = app_id;
   };
 
   window.vp = {
     opened: () => {
-      const { lang, model, tab, top_k } = Object.fromEntries(new URLSearchParams(location.search));
+      const { lang, model, tab, top_k } = query();
       return [{ lang, model, tab, top_k, language: navigator.language, origin: location.origin }];
     },
     address: (lang, model, top_k) => {
       document.documentElement.lang = lang === "zh" ? "zh-CN" : "en";
-      write({ lang, model, top_k });
+      history.replaceState(history.state, "", address({ lang, model, top_k: Math.min(Math.max(+top_k || 1, 1), 10) }));
+      if (!arrived) arrive();
     },
-    tab: (tab) => write({ tab }),
+    tab: (tab) => {
+      const before = query().tab ?? "classify";
+      if (tab !== before) history.pushState(history.state, "", address({ tab }));
+    },
     show: () => {
       const answer = document.querySelector("#answer");
       if (!answer?.querySelector(".vp-class") || answer.getBoundingClientRect().top < innerHeight * 0.7) return;
@@ -24,22 +45,51 @@
       answer.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
     },
   };
+  addEventListener("popstate", () => document.querySelector(`#tab-${query().tab ?? "classify"}-button`)?.click());
 
-  const name = (image) => {  // Gradio's examples have none
-    const button = image.closest?.(".gallery-item");
-    if (button) button.ariaLabel = decodeURIComponent(image.src).split("/").pop();
+  const put = (input, files) => {
+    const data = new DataTransfer();
+    // What is no image by its name or type may be one all the same: the server looks into it.
+    for (const file of files) data.items.add(file.type ? file : new File([file], file.name, { type: "image/png" }));
+    input.files = data.files;
   };
-  document.querySelectorAll(".gallery-item img").forEach(name);
-  document.addEventListener("load", (event) => name(event.target), true);
-
+  const give = (file) => {
+    const input = document.querySelector("#image input[type=file]");
+    if (!file || !input) return;
+    put(input, [file]);
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  const chosen = (event) => {
+    const input = event.target;
+    if (input.type !== "file") return;
+    const fit = [...input.files].filter(({ size }) => size <= LARGEST);
+    say(fit.length < input.files.length && "large");
+    put(input, fit);
+    if (!fit.length) event.stopImmediatePropagation();
+  };
+  document.addEventListener("change", chosen, true);
   document.addEventListener("paste", (event) => {
     const image = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
-    const input = document.querySelector("#image input[type=file]");
-    if (!image || !input) return;
-    event.preventDefault();
-    const files = new DataTransfer();
-    files.items.add(image);
-    input.files = files.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
+    if (image) event.preventDefault();
+    give(image);
   });
+  const dropped = (event) => {
+    if (!event.dataTransfer.types.includes("Files") || event.target.closest("#files")) return;
+    event.preventDefault(); // or the browser leaves the page for the file
+    event.stopPropagation();
+    if (event.type === "drop") give(event.dataTransfer.files[0]);
+  };
+  document.addEventListener("dragover", dropped, true);
+  document.addEventListener("drop", dropped, true);
+
+  const drawn = ({ target, type }) => {
+    const button = target.closest?.(".gallery-item");
+    if (button) button.ariaLabel = decodeURIComponent(target.src).split("/").pop(); // Gradio's examples have no names
+    const image = target.closest?.("#image");
+    image?.classList.toggle("vp-undrawn", type === "error");
+    if (image && type === "error") say("undrawn");
+  };
+  document.querySelectorAll(".gallery-item img").forEach((target) => drawn({ target }));
+  document.addEventListener("load", drawn, true);
+  document.addEventListener("error", drawn, true);
 }

@@ -16,7 +16,6 @@ import gradio as gr
 from .handlers import MAX_TOP_K, TABS, Handlers
 from .views import words
 
-INSIDE = Path(__file__).with_name("inside.js")  # the browser's part of ``inside.py``
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOS = {  # what the embedded model knows of, and what it does not
     "known": ("airplane.jpg", "parrots.jpg", "boat.jpg", "cat.png"),
@@ -45,10 +44,11 @@ class Page:
                 languages = {"choices": [("English", "en"), ("中文", "zh")], "value": "en"}
                 self.lang = gr.Radio(**languages, show_label=False, container=False, elem_id="language")
             self.piece("badge", elem_id="badge")
+            self.piece("notice", elem_id="notice")
             with gr.Tabs(elem_id="tabs") as self.tabs:
                 parts = (self.classify, self.load, self.structure, self.explorer, self.api)
                 for name, part in zip(TABS, parts, strict=True):
-                    with self.put(gr.Tab, f"tab_{name}", id=name) as tab:
+                    with self.put(gr.Tab, f"tab_{name}", id=name, elem_id=f"tab-{name}") as tab:
                         part(tab)
                     tab.select(None, js=f"() => vp.tab('{name}')", api_visibility="private")
             self.language()
@@ -56,7 +56,7 @@ class Page:
     def put(self, kind: Any, says: str | dict[str, str], **options: Any) -> Any:
         """A component, in English at first; ``says``: what of it carries which text, or its label's."""
         says = {"label": says} if isinstance(says, str) else says
-        component = kind(**{name: words("en")(key) for name, key in says.items()}, **options)
+        component = kind(**says_in("en", says), **options)
         self.worded[component] = says
         return component
 
@@ -64,6 +64,11 @@ class Page:
         """A part of the page that a template writes."""
         self.pieces[name] = gr.HTML(**options)
         return self.pieces[name]
+
+    def scripted(self, name: str, script: str, **options: Any) -> gr.HTML:
+        """A piece with a script of its own."""
+        text = Path(__file__).with_name(script).read_text("utf-8")
+        return self.piece(name, js_on_load=text, apply_default_css=False, elem_id=f"{name}", **options)
 
     def classify(self, _: gr.Tab) -> None:
         put, do = self.put, self.do
@@ -78,30 +83,33 @@ class Page:
                 self.top_k = put(gr.Slider, "top_k", elem_id="top-k", buttons=[], **limits)
                 button = put(gr.Button, {"value": "classify"}, variant="primary", elem_id="classify-button")
             with gr.Column(scale=6, min_width=320):
-                script = INSIDE.read_text("utf-8")
-                own = {"js_on_load": script, "server_functions": [inside], "apply_default_css": False}
-                answer = self.piece("answer", elem_id="answer", **own)
+                answer = self.scripted("answer", "inside.js", server_functions=[inside])
                 self.piece("hint", elem_id="hint")
         with put(gr.Accordion, "several", open=False, elem_id="several"):
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
             all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
-            results = self.piece("results", elem_id="results")
-        with put(gr.Accordion, "history", open=False, elem_id="history"):
-            history = self.piece("history")
+            results = self.scripted("results", "gallery.js")
+        with put(gr.Accordion, "history", open=False, elem_id="past"):
+            self.scripted("history", "gallery.js")
             clear = put(gr.Button, {"value": "clear_history"}, size="sm", elem_id="clear-history")
 
         image, url, given = self.image, self.url, [self.lang, self.model, self.top_k, self.past]
-        answered = [answer, self.shown, history, self.past]
         options = _QUIET | {"show_progress": "minimal", "show_progress_on": answer}
         for event in (
-            image.change(do.classify_image, [image, *given], [*answered, url], **options),
-            url.submit(do.classify_url, [url, *given], [*answered, image], **options),
-            button.click(do.classify, [image, url, *given], answered, **options),
+            image.change(do.classify_image, [image, url, *given], [self.shown, self.past, url], **options),
+            url.submit(do.classify_url, [url, *given], [self.shown, self.past, image], **options),
+            button.click(do.classify, [image, url, *given], [self.shown, self.past], **options),
         ):
-            event.then(None, js=_SHOW_ANSWER, api_visibility="private")
+            self.show_answers(event.then).then(None, js=_SHOW_ANSWER, api_visibility="private")
         options["show_progress_on"] = results
-        all_button.click(do.classify_files, [files, self.lang, self.model], [results, self.rows], **options)
-        clear.click(None, None, [history, self.past], js="() => ['', []]", api_visibility="private")
+        given = [files, self.lang, self.model]
+        self.show_answers(all_button.click(do.classify_files, given, [results, self.rows], **options).then)
+        cleared = clear.click(None, None, self.past, js="() => [[]]", api_visibility="private")
+        self.show_answers(cleared.then)
+
+    def show_answers(self, event: Any) -> Any:
+        shown = [self.pieces[name] for name in ("answer", "results", "history")]
+        return event(self.do.answers, [self.lang, self.shown, self.rows, self.past], shown, **_QUIET)
 
     def image_inputs(self) -> None:
         says = {"label": "image", "placeholder": "drop_hint"}
@@ -158,21 +166,33 @@ class Page:
 
     def language(self) -> None:
         """The page is opened, or another language is chosen."""
-        chosen = [self.lang, self.model, self.choice, self.tabs, self.top_k, self.status]
-        opened = self.blocks.load(self.do.visit, self.opened, [*chosen, self.opened], js=_OPENED, **_QUIET)
+        chosen = [self.lang, self.model, self.choice, self.tabs, self.top_k, self.status, self.opened]
+        written = [*self.worded, *self.pieces.values()]
 
-        async def write(lang: str, *given: Any) -> dict[Any, Any]:
-            said = {
-                component: gr.update(**{name: words(lang)(key) for name, key in says.items()})
-                for component, says in self.worded.items()
+        async def write(lang: str, name: str, opened: dict[str, Any]) -> dict[Any, Any]:
+            pieces = self.do.pieces(lang, name, opened)
+            return {
+                **{part: gr.update(**says_in(lang, says)) for part, says in self.worded.items()},
+                **{self.pieces[name]: piece for name, piece in pieces.items()},
             }
-            pieces = self.do.pieces(lang, *given)
-            return said | {self.pieces[name]: piece for name, piece in pieces.items()}
 
-        given = [self.lang, self.model, self.shown, self.rows, self.past, self.opened]
-        for event in (opened.then, self.lang.input):
-            self.note_address(event(write, given, [*self.worded, *self.pieces.values()], **_QUIET).then)
-        self.note_address(self.top_k.release)
+        async def visit(opened: dict[str, Any]) -> dict[Any, Any]:
+            values = dict(zip(chosen, await self.do.visit(opened), strict=True))
+            found = await write(values[self.lang], values[self.model], opened)
+            for component in (self.choice, self.top_k):  # these have words, too
+                found[component]["value"] = values[component]
+            return values | found
+
+        everything = [*dict.fromkeys([*chosen, *written])]
+        opened = self.blocks.load(visit, self.opened, everything, js=_OPENED, **_QUIET)
+        said = self.lang.input(write, [self.lang, self.model, self.opened], written, **_QUIET)
+        for event in (opened.then, self.show_answers(said.then).then, self.top_k.change):
+            self.note_address(event)
+
+
+def says_in(lang: str, says: dict[str, str]) -> dict[str, str]:
+    """The properties of a component that have words in them."""
+    return {name: words(lang)(key) for name, key in says.items()}
 
 
 def build(do: Handlers) -> gr.Blocks:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import uvicorn
@@ -32,7 +33,9 @@ from .views import HERE, TEXTS
 #: Seconds that requests in flight have when the server is told to stop, and connections to be closed.
 DRAIN, CLOSE = 7.0, 1.0
 #: Uploads are deleted when they are this old (seconds), or sooner when all together are larger (bytes).
-UPLOAD_AGE, UPLOAD_BYTES, SWEEP = 1800.0, 2 * 1024**3, 60
+UPLOAD_AGE, UPLOAD_BYTES, SWEEP = 1800.0, 2 * 1024**3, 30
+#: Connections at a time; one that says nothing is closed at the second sweep.
+CONNECTIONS = 1000
 #: More than places to wait in (serving.Places): whoever has one is not kept from a thread by others.
 THREADS = 64
 
@@ -44,6 +47,7 @@ def create_app(
 
     ``uploads`` is the folder for uploaded files, which Gradio must have been told of (GRADIO_TEMP_DIR).
     """
+    do.login = auth is not None
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(CORSMiddleware)  # allows no other origin, and keeps Gradio from doing so
     guard = Guard(server, uploads, hosts)
@@ -71,7 +75,9 @@ class Server(uvicorn.Server):
     """uvicorn, but a signal first lets requests in flight be answered, and the exit code is 0."""
 
     def __init__(self, guard: Guard, on_ready: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(guard, log_level="warning", ws="none"))
+        kind: dict[str, Any] = {"http": "h11", "ws": "none", "log_level": "error"}
+        super().__init__(uvicorn.Config(guard, limit_concurrency=CONNECTIONS, **kind))
+        self._silent: set[Any] = set()
         self.config.callback_notify, self.config.timeout_notify = self._sweep, SWEEP
         self.guard, self.on_ready = guard, on_ready
 
@@ -83,6 +89,11 @@ class Server(uvicorn.Server):
 
     async def _sweep(self) -> None:
         await asyncio.to_thread(sweep, self.guard.uploads, self._own)
+        connections: set[Any] = self.server_state.connections
+        silent = {one for one in connections if one.cycle is None}  # without a request yet
+        for one in silent & self._silent:
+            one.transport.abort()
+        self._silent = silent
 
     def handle_exit(self, *_: object) -> None:
         """Take no more work, let what is there finish, then end; the second time, end at once."""

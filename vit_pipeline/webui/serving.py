@@ -6,8 +6,10 @@ A request for which there is no place is rejected at once. Leaves out: who asks 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,17 @@ from ..pipeline import Prediction, ViTPipeline
 
 MAX_WAITING, MAX_BATCH = 32, 8
 MODELS_KEPT, MAX_LOADS = 3, 8
+
+
+_REPORTED: set[tuple[type, str]] = set()
+
+
+def report(error: Exception) -> None:
+    """What nobody foresaw, for the server's owner, once: visitors cannot fill the log with it."""
+    what = type(error), str(traceback.extract_tb(error.__traceback__)[-1:])
+    if what not in _REPORTED:
+        _REPORTED.add(what)
+        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
 
 
 class Busy(VitPipelineError):

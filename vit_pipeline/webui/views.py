@@ -7,11 +7,10 @@ Leaves out: colours and sizes (``page.css``), which piece stands where (``page``
 from __future__ import annotations
 
 import base64
+import json
 import re
-import sys
 import tempfile
 import tomllib
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from ..batch.tables import write_rows
 from ..checkpoints.config import pair
@@ -27,11 +27,14 @@ from ..errors import ImageError
 from ..explain import METHODS as ALL_METHODS
 from ..images import to_data_url
 from ..pipeline import ViTPipeline
-from .serving import Answer
+from .serving import Answer, report
 
 HERE = Path(__file__).parent
+_SAID = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
+#: What the library's errors say, as regular expressions, in Chinese.
+DETAILS: dict[str, str] = _SAID.pop("details")
 #: Each sentence's English and Chinese.
-TEXTS: dict[str, tuple[str, str]] = tomllib.loads((HERE / "text.toml").read_text("utf-8"))
+TEXTS: dict[str, tuple[str, str]] = _SAID
 #: A model of so few classes must name one of them, whatever it is shown: each probability says so.
 FEW = 100
 #: Those maps that work with what is installed.
@@ -60,7 +63,25 @@ def render(template: str, lang: str, **values: Any) -> str:
     t = words(lang)
     page = _TEMPLATES.get_template(f"{template}.html")
     said = {"percent": percent, "probability": partial(probability, t)}
+    said |= {"named": partial(named, lang), "detail": partial(detail, lang)}
     return page.render(t=t, lang=lang, methods=METHODS, few=FEW, **said, **values)
+
+
+def named(lang: str, *labels: str) -> str:
+    """Classes in the page's language, where their names are known in it."""
+    return words(lang)("comma").join(
+        TEXTS.get(f"label_{label}", (label,) * 2)[lang == "zh"] for label in labels
+    )
+
+
+def detail(lang: str, answer: dict[str, Any]) -> str:
+    """The library's own line in the page's language, without the image's name; empty where words lack."""
+    if lang == "en":
+        return str(answer["detail"]).removeprefix(f"{answer.get('source')}: ")
+    for said, chinese in DETAILS.items():
+        if found := re.search(said, answer["detail"]):
+            return found.expand(chinese)
+    return ""
 
 
 def message(lang: str, key: str, kind: str = "note", **values: object) -> str:
@@ -87,7 +108,7 @@ def failed(error: Exception) -> dict[str, str]:
     """
     key = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in TEXTS)
     if key == "Exception":
-        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+        report(error)
     said = key in ("Busy", "NoImageError", "Exception")  # the sentence says it all
     return {"problem": key, "detail": "" if said else _line(error).partition("; ")[0]}
 
@@ -104,8 +125,9 @@ def for_program(error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The library's own line, which calls an open file ``<file NAME>``."""
-    return re.sub(r"<file (.*?)>:", r"\1:", str(error))
+    """The library's own line, which calls an open file ``<file NAME>``, and paths local."""
+    named = re.sub(r"<file (.*?)>:", r"\1:", str(error))
+    return named.replace("is read from local files only", "is not read here")
 
 
 def shown(answer: Answer, pipe: ViTPipeline) -> dict[str, Any]:
@@ -125,22 +147,43 @@ def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
     found = {"given_size": image.size, "seen": to_data_url(seen), "seen_size": seen.size}
     height, width = pair(pipe.model.config.patch_size)
     found |= {"patch": (width, height), "grid": (seen.width // width, seen.height // height)}
-    for name, side in (("given", 360), ("tiny", 88)):
-        image.thumbnail((side, side))
-        found[name] = to_data_url(image, "JPEG")
-    return found
+    return found | {"given": small(image, 360), "tiny": small(image)}
 
 
-def table(rows: Sequence[dict[str, Any]], lang: str) -> str:
-    """Many images' answers, with a link that saves them as CSV: the link itself holds the file."""
-    columns = ("source", "label", "score", "index", "model")
+def small(image: Image.Image, side: int = 96) -> str:
+    """A small JPEG as a data: URL; the image itself becomes as small."""
+    image.thumbnail((side, side))
+    return to_data_url(image, "JPEG")
+
+
+def tiny(pipe: ViTPipeline, source: Any) -> str:
+    """An image for a gallery. Raises ImageError."""
+    return small(pipe.read(source))
+
+
+def gallery(rows: Sequence[dict[str, Any]], lang: str, count: int = 0, summary: bool = True) -> str:
+    """Many images' answers, with links that save them as CSV and JSON: the links hold the files.
+
+    ``count``: how many images there are in all, if further ones are on their way.
+    """
+    if not rows:
+        return ""
+    columns = ("source", "label", "score", "index", "model", "when", "error")
     whys = (row["detail"] or words("en")(row["problem"]) if "problem" in row else None for row in rows)
-    cells = [[*map(row.get, columns), why] for row, why in zip(rows, whys, strict=True)]
+    records = [row | {"error": why} for row, why in zip(rows, whys, strict=True)]
+    kept = [name for name in columns if name == "error" or any(name in row for row in rows)]
+    cells = [[*map(record.get, kept)] for record in records]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.csv"
-        write_rows(path, [*columns, "error"], cells)
-        saved = base64.b64encode(path.read_bytes()).decode()
-    return render("results", lang, rows=rows, saved=saved)
+        write_rows(path, kept, cells)
+        csv = _saved("text/csv", path.read_bytes())
+    text = json.dumps([dict(zip(kept, row, strict=True)) for row in cells], ensure_ascii=False, indent=1)
+    json_link = _saved("application/json", text.encode())
+    return render("gallery", lang, rows=rows, count=summary and (count or len(rows)), csv=csv, json=json_link)
+
+
+def _saved(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def card(pipe: ViTPipeline, lang: str) -> str:
