@@ -1,8 +1,8 @@
 """Build the course and execute it: ``make notebooks``, or ``python notebooks/build.py 3 4`` for some.
 
-``src/N_name.py`` has a notebook's code, once, in percent format; ``N_name.en.md`` and ``N_name.zh.md`` have the
-words, and say with ``{{cell}}`` where each cell stands. A heading begins a new Markdown cell. ``src/start.py``
-has the first cell of all notebooks, in which ``LANG`` is the only difference between the languages.
+``src/N_name.py`` has a notebook's code, once, in percent format; ``N_name.en.md`` and ``N_name.zh.md`` have
+the words, and say with ``{{cell}}`` where each cell stands. A heading begins a new Markdown cell.
+``src/start.py`` has the first cell of all notebooks; in it, ``LANG`` is all that differs between languages.
 
 Nothing leaves this machine: a server on 127.0.0.1 speaks ModelScope's protocol and has the files of ``demo``
 under the name of ViT-B/16, and a proxy on 127.0.0.1 answers every http address with a photo of ``examples/``.

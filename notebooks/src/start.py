@@ -1,6 +1,4 @@
 # %% start
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,5 +7,4 @@ here = Path.cwd()
 root = next((p for p in [here, *here.parents, *here.iterdir()] if (p / "vit_pipeline/teach").is_dir()), None)
 assert root, "Clone the repository, or unpack its archive, and open the notebook there."
 if None in map(find_spec, ["vit_pipeline", "captum", "matplotlib", "sklearn"]):
-    pip = [sys.executable, "-m", "pip", "install", "-q", "-c", root / "constraints.txt", f"{root}[notebook]"]
-    subprocess.run(pip, check=True)
+    %pip install -q -c "{root}/constraints.txt" "{root}[notebook]"

@@ -195,24 +195,25 @@ def area(random: Random) -> Case:
 # 5, train one from scratch
 
 
-def flip(random: Random) -> Case:
-    """Images (B, C, H, W) → mirrored, left and right."""
-    images = random(2, 1, 3, 4)
-    wrong = {"upside-down": images.flip(-2), "half-turn": images.flip(-1, -2), "transposed": images.mT}
-    return Case((images,), images.flip(-1), wrong | {"order": images.flip(0), "shifted": images.roll(1, -1)})
+def smoothing(random: Random) -> Case:
+    """Labels (B,), classes C, amount → targets (B, C): some of each label shared out among all classes."""
+    import torch
+
+    labels, amount = torch.tensor([2, 0, 1, 3, 0]), 0.2
+    one_hot = torch.eye(4)[labels]
+    wrong = {"one-hot": one_hot, "too-much": one_hot + amount / 4, "too-little": (1 - amount) * one_hot}
+    wrong |= {"others-only": (1 - amount) * one_hot + amount / 3 * (1 - one_hot)}
+    wrong |= {"swapped": amount * one_hot + (1 - amount) / 4, "each-whole": (1 - amount) * one_hot + amount}
+    return Case((labels, 4, amount), (1 - amount) * one_hot + amount / 4, wrong)
 
 
-def accuracy(random: Random) -> Case:
-    """Logits (B, C), labels (B,) → the share that is right."""
-    logits = 2 * random(8, 3)
-    labels = logits.argmax(-1)
-    labels[:3] = (labels[:3] + 1) % 3
-    wrong = {"percent": 62.5, "count": 5, "errors": 0.375, "each": logits.argmax(-1) == labels}
-    wrong |= {
-        "confidence": logits.softmax(-1).amax(-1).mean(),
-        "of-truth": logits.softmax(-1)[range(8), labels].mean(),
-    }
-    return Case((logits, labels), 0.625, wrong)
+def baseline(random: Random) -> Case:
+    """Labels (B,) → the accuracy of always answering the most frequent class."""
+    import torch
+
+    labels = torch.tensor([3, 1, 4, 1, 5, 1, 4, 0, 1, 4])
+    wrong = {"count": 4, "uniform": 1 / 5, "label": 1, "rarest": 0.1, "errors": 0.6}
+    return Case((labels,), 0.4, wrong)
 
 
 # 6, your own classes
@@ -249,7 +250,7 @@ EXERCISES: dict[str, Callable[[Random], Case]] = {
         *(parameters, post_norm),
         *(attention, rollout),
         *(occlusion, area),
-        *(flip, accuracy),
+        *(smoothing, baseline),
         *(recall, confused),
     )
 }
