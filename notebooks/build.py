@@ -77,7 +77,7 @@ def embedded(path: Path, text: str) -> str:
 def joined(text: str) -> str:
     """Chinese lines joined without the space that a line break becomes."""
     wide = r"[\u2014-\u201d\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
-    text = re.sub(rf"(?<={wide})\n> (?=\S)|(?<=\S)\n> (?={wide})", "", text)
+    text = re.sub(rf"(?<={wide})\n(?:> |  +)(?=[^\s\-])|(?<=\S)\n(?:> |  +)(?={wide})", "", text)
     return re.sub(rf"(?<={wide})\n(?=[^\n\-|#\d>$])|(?<=[^\n|])\n(?={wide})", "", text)
 
 
