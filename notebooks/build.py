@@ -75,10 +75,12 @@ def embedded(path: Path, text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """Chinese lines joined without the space that a line break becomes."""
-    wide = r"[\u2014-\u201d\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
-    text = re.sub(rf"(?<={wide})\n(?:> |  +)(?=[^\s\-])|(?<=\S)\n(?:> |  +)(?={wide})", "", text)
-    return re.sub(rf"(?<={wide})\n(?=[^\n\-|#\d>$])|(?<=[^\n|])\n(?={wide})", "", text)
+    """Chinese lines joined without the space that a line break becomes; one stays beside Latin letters."""
+    mark, wide = r"[\u2014-\u201d\u3000-\u303f\uff00-\uffef]", r"[\u2014-\u201d\u3000-\u9fff\uff00-\uffef]"
+    between = r"\n(?:> ?|  +)?(?![\s\-|#>]|\d+\. )"  # lines of one paragraph, quotation or entry of a list
+    return re.sub(
+        rf"(?<={mark}){between}|(?<={wide}){between}(?={wide})|(?<=[^\s|>]){between}(?={mark})", "", text
+    )
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:

@@ -48,8 +48,9 @@ titles = [f"{one.truth} → {one.predicted}  {one.confidence:.0%}" for one in wr
 teach.tiles([pipe.read(one.seen) for one in wrong], titles)
 
 # %% sure
-bins = [(f"{mean:.0%}", f"{share:.0%}", images) for images, mean, share in result.reliability.bins if images]
-print(*bins, sep="\n")
+for images, mean, share in result.reliability.bins:
+    if images:
+        print(f"{mean:4.0%} {share:6.0%} {images:6}")
 
 # %% full
 EPOCHS = 5

@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 from nbformat import NotebookNode
 
 from vit_pipeline.names import KNOWN_MODELS
@@ -123,7 +124,7 @@ def run(name: str, lang: str, changes: dict[str, str] | None = None) -> dict[str
 def test_there_are_seven() -> None:
     assert [name[0] for name in NAMES] == [*"0123456"]
     for lang in build.LANGUAGES:
-        assert [path.stem for path in sorted((FOLDER / lang).iterdir())] == NAMES
+        assert [path.stem for path in sorted((FOLDER / lang).glob("*.ipynb"))] == NAMES
 
 
 @each
@@ -224,6 +225,28 @@ def test_numbers_in_the_prose_of_models(lang: str) -> None:
         assert f"{model.top1:.2f} %" in first
     card = Path(str(KNOWN_MODELS["vit-base"].config)).read_text()
     assert '"num_hidden_layers": 12' in card  # 12 layers, 1000 classes
+
+
+def test_what_the_second_notebook_says_of_rounding() -> None:
+    """A copy of the weights moves logits by about 1e-7, LayerNorm's eps and GELU's approximation by more."""
+    from vit_pipeline import ViTPipeline
+
+    pipe = ViTPipeline.from_pretrained("demo", device="cpu")
+    pixels = pipe.preprocess(pipe.read(ROOT / "examples" / "cat.png"))
+    logits = pipe.forward(pixels)
+
+    def moved() -> float:
+        return (pipe.forward(pixels) - logits).abs().max().item()
+
+    pipe.model.classifier.weight.data = pipe.model.classifier.weight.data.clone()
+    assert moved() < 1e-6
+    for module in pipe.model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+    by_eps = moved()
+    for layer in pipe.model.vit.layers:
+        layer.mlp.activation_fn = torch.nn.GELU("tanh")
+    assert 1e-6 < by_eps < moved()
 
 
 # Run

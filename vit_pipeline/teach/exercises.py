@@ -56,11 +56,11 @@ def cut(random: Random) -> Case:
 
 def patch_matrix(random: Random) -> Case:
     """Flat patches (N, 3·P·P), the convolution → embeddings (N, D)."""
-    from torch.nn import Conv2d
+    from torch.nn import Conv2d, Parameter
 
-    flat, convolution = random(5, 12), Conv2d(3, 7, 2, 2).requires_grad_(False)
-    convolution.weight.copy_(random(7, 3, 2, 2))
-    convolution.bias.copy_(random(7))  # type: ignore[union-attr]
+    flat, convolution = random(5, 12), Conv2d(3, 7, 2, 2, device="meta")
+    convolution.weight = Parameter(random(7, 3, 2, 2), requires_grad=False)
+    convolution.bias = Parameter(random(7), requires_grad=False)
     matrix, bias = convolution.weight.flatten(1), convolution.bias
     right = flat @ matrix.T + bias
     wrong = {"no-bias": flat @ matrix.T, "reshaped": flat @ matrix.reshape(12, 7) + bias, "turned": right.T}
