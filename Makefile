@@ -3,7 +3,7 @@
 # make test       the tests;  make test-quick: those that answer in under a minute;  make check-all: also the long ones
 # make explorer   writes docs/explorer.html, the cat followed through the embedded model
 # make check      ruff, mypy, import-linter
-# make notebooks  runs both notebooks again;  make screenshots: those of the READMEs
+# make notebooks  runs the course again;  make screenshots: those of the READMEs
 PYTHON ?= python3
 BIN := .venv/bin
 # Gradio still declares pillow<13; Pillow 13 fixes two critical decoder bugs, and everything is tested on it.
@@ -24,7 +24,7 @@ webui: .venv/installed-all
 	$(BIN)/python app.py
 
 notebooks: .venv/installed-dev
-	$(BIN)/python notebooks/build.py
+	$(BIN)/python notebooks/build.py $(ONLY)
 
 screenshots: .venv/installed-dev
 	$(BIN)/python scripts/screenshots.py
@@ -63,7 +63,7 @@ clean:
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable .
 	touch $@
 
-# The notebook and the page in the browser too.
+# The course and the page in the browser too.
 .venv/installed-all: .venv/installed requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(PILLOW13)

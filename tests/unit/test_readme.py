@@ -84,7 +84,12 @@ def test_both_languages_show_the_same_commands_and_code() -> None:
 
     def code(path: Path) -> list[tuple[str, str]]:
         return [
-            (re.sub(r"( --lang zh|_zh(?=\.ipynb))|  +#.*$", "", step.text, flags=re.MULTILINE), step.not_run)
+            (
+                re.sub(
+                    r"( --lang zh|(?<=notebooks/)(en|zh)(?=/))|  +#.*$", "", step.text, flags=re.MULTILINE
+                ),
+                step.not_run,
+            )
             for step in steps(path)
         ]
 

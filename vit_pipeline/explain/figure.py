@@ -140,34 +140,43 @@ def _overlay(scores: Floats) -> Image.Image:
     return Image.fromarray(_colours()(scores.clip(0) / max(scores.max(), 1e-12), bytes=True))
 
 
-def draw(e: Explanation, method: str, of: Of, all_heads: bool, lens: bool, faithfulness: bool) -> Figure:
+def blank(width: float, height: float) -> Any:
+    """An empty figure, in inches, that shows itself in a notebook, also where pyplot is not loaded."""
     check_installed("matplotlib", "a figure")
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import get_font_names
-    from matplotlib.text import Text
 
     class Shown(Figure):
-        """Shows itself in a notebook, also where pyplot is not loaded."""
-
         def _repr_png_(self) -> bytes:
             out = io.BytesIO()
             self.savefig(out, format="png", dpi=100)
             return out.getvalue()
 
+    return Shown(figsize=(width, height), layout="constrained")
+
+
+def finish(figure: Any) -> Any:
+    """The same figure with a font for every text, Chinese ones too, where the machine has it."""
+    from matplotlib.font_manager import get_font_names
+    from matplotlib.text import Text
+
+    fonts = ["DejaVu Sans", *(name for name in _CHINESE if name in get_font_names())]
+    for text in figure.findobj(Text):
+        text.set(fontfamily=fonts, parse_math=False)  # labels are other people's: a $ is a $
+    return figure
+
+
+def draw(e: Explanation, method: str, of: Of, all_heads: bool, lens: bool, faithfulness: bool) -> Figure:
     panels: dict[Any, float] = {_draw_map: 5.6}  # with its height in inches
     panels |= {_draw_heads: 1 + 0.75 * e.attentions.shape[1]} if all_heads else {}
     panels |= {_draw_lens: 0.8 + 0.28 * len(e.lens)} if lens else {}
     panels |= {_draw_curves: 3.4} if faithfulness else {}
     heights = list(panels.values())
-    figure = Shown(figsize=(9.6, sum(heights)), layout="constrained")
+    figure = blank(9.6, sum(heights))
     for panel, part in zip(
         panels, figure.subfigures(len(heights), 1, False, height_ratios=heights), strict=True
     ):
         panel(part[0], e, method, of)
-    fonts = ["DejaVu Sans", *(name for name in _CHINESE if name in get_font_names())]
-    for text in figure.findobj(Text):
-        text.set(fontfamily=fonts, parse_math=False)  # labels are other people's: a $ is a $
-    return figure
+    return finish(figure)  # type: ignore[no-any-return]
 
 
 def _draw_map(part: Any, e: Explanation, method: str, of: Of) -> None:
