@@ -346,6 +346,29 @@ def test_the_language_is_switched_in_the_middle_of_work(web: WebUI, visit: Any, 
 
 
 @pytest.mark.long
+def test_two_models_beside_each_other(visit: Any) -> None:
+    mini = ROOT / "tests" / "golden" / "timm_vit_small_mini"
+    server = WebUI("--allow-models", str(mini))
+    try:
+        visitor = visit(server.url)
+        page = visitor.page
+        page.locator("#image input[type=file]").set_input_files(CAT)
+        visitor.answer("cat.png")
+        page.click("#beside button")
+        page.click("#other-model input")
+        page.locator("#other-model [role=option]", has_text="mini").click()
+        page.click("#compare-button")
+        page.wait_for_selector("#compared section >> nth=1")
+        labels = page.locator("#compared .vp-class").all_inner_texts()
+        assert labels == [predict(CAT, model).label for model in ("demo", mini)]
+        assert [page.locator("#compared section").nth(n).locator("i").count() for n in (0, 1)] == [64, 196]
+        visitor.choose_language("中文", "分类")
+        page.wait_for_selector("#compared :text('猫') >> nth=0")
+    finally:
+        server.stop()
+
+
+@pytest.mark.long
 def test_nothing_on_the_page_is_of_another_image_or_language(web: WebUI, visit: Any, tmp_path: Path) -> None:
     """However soon after an image the language is chosen; without an image there is no answer."""
     visitor = visit(web.url, locale="en-GB")

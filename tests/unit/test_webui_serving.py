@@ -202,7 +202,7 @@ def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch
         (rejected,) = (one for one in waiting if one.done())
         assert rejected.result()[0]["problem"] == "Busy"
         answer, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
-        shown, results, history = await do.answers("zh", answer, [], past)
+        shown, _, results, history = await do.answers("zh", answer, [], [], past)
         assert "预测类别" in shown
         assert results == ""
         assert images[0].name in history
@@ -210,6 +210,31 @@ def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch
         go_on.set()
         for one in waiting:
             assert (await one)[0]["problem"] in ("Busy", "ImageError")
+
+    run(test())
+
+
+def test_two_models_beside_each_other(images: list[Path], tmp_path: Path) -> None:
+    folder = str(make_checkpoint(tmp_path))
+
+    async def test() -> None:
+        do = Handlers(ModelPool("demo", [folder], device="cpu"), Worker())
+        given = {"path": str(images[0])}, "", "demo"
+        pair = await do.compare(*given, folder, 3)
+        for one, name in zip(pair, ("demo", folder), strict=True):
+            pipe = await do.models.get(name)
+            expected = pipe(images[0])
+            assert (one["model"], one["label"], len(one["top"])) == (name, expected.label, 3)
+            assert one["parameters"] == pipe.model.num_parameters()
+            scores = pipe.explain(images[0]).heatmap().ravel().clip(0)
+            assert one["map"] == pytest.approx(list(scores / scores.max()), abs=1e-4)
+        assert pair[0]["macs"] > pair[1]["macs"] > 0
+        page = (await do.answers("zh", None, pair, [], []))[1]
+        assert page.count('class="vp-bars"') == 2
+        one, other = await do.compare(*given, "acme/other", 3)
+        assert one["label"] == pair[0]["label"]
+        assert other["problem"] == "ModelNameError"
+        assert "acme/other" in (await do.answers("en", None, [one, other], [], []))[1]
 
     run(test())
 

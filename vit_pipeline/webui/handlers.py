@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import ArgumentError, ImageError, UnsafeURLError
+from ..explain import METHODS
 from ..explorer import explore
 from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
@@ -70,14 +71,17 @@ class Handlers:
         card = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
         return pieces | {"card": card}
 
-    async def answers(self, lang: str, answer: Data | None, rows: list[Data], past: list[Data]) -> Any:
-        """What images were found to be → answer, results, history, as shown.
+    async def answers(
+        self, lang: str, answer: Data | None, pair: list[Data], rows: list[Data], past: list[Data]
+    ) -> tuple[str, ...]:
+        """What images were found to be → answer, comparison, results, history, as shown.
 
-        It is called after whatever changes one of the four, and with what the page holds by then: so
-        nothing on the page can be older than that, or in another language.
+        It is called after whatever changes one of them, and with what the page holds by then: so nothing
+        on the page can be older than that, or in another language.
         """
         shown = views.render("answer", lang, answer=answer) if answer else ""
-        return shown, views.gallery(rows, lang), views.gallery(past, lang, summary=False)
+        compared = views.render("pair", lang, pair=pair) if pair else ""
+        return shown, compared, views.gallery(rows, lang), views.gallery(past, lang, summary=False)
 
     # Classify
 
@@ -106,6 +110,26 @@ class Handlers:
         answer = views.shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
         kept = ("label", "score", "index", "classes", "source", "model", "tiny", "when")
         return answer, [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
+
+    async def compare(self, image: Data | None, url: str, name: str, other: str, top_k: float) -> list[Data]:
+        """The page's image → what two models make of it, as data: bars, where the evidence is, cost."""
+        return [await self._seen_by(each, image, url, top_k) for each in (name, (other or "").strip())]
+
+    async def _seen_by(self, name: str, image: Data | None, url: str, top_k: float) -> Data:
+        try:
+            pipe = await self.models.get(name)
+            file = await self._open(pipe, image, url)
+            found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
+            async with self._two:
+                images = await asyncio.to_thread(views.pictured, pipe, file.getvalue())
+            asked = {"image": images["seen"], "target": found.prediction.index, "method": METHODS[0]}
+            scores = (await self.insides.look(pipe, "en", asked))["map"]
+            structure = await self._describe(pipe, "en", None, "module")
+        except Exception as error:
+            return views.failed(error) | {"model": name}
+        most = max(max(scores), 1e-12)
+        cost = {"parameters": structure.params, "macs": structure.cost.macs}
+        return views.shown(found, pipe) | images | cost | {"map": [max(s, 0) / most for s in scores]}
 
     async def inside(self, asked: Any) -> Data:
         """What the answer's card asks for; what went wrong stands in ``problem``."""

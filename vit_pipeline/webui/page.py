@@ -37,7 +37,8 @@ class Page:
             gr.api(do.api_classify, api_name="classify")
             gr.api(do.api_structure, api_name="structure")
             hidden = partial(gr.JSON, visible=False)  # what the browser keeps
-            self.opened, self.shown, self.rows, self.past = hidden(), hidden(), hidden([]), hidden([])
+            self.opened, self.shown, self.pair = hidden(), hidden(), hidden([])
+            self.rows, self.past = hidden([]), hidden([])
             self.model = gr.Textbox(do.models.start.name, visible=False)
             with gr.Row(elem_classes="vp-header"):
                 self.piece("header")
@@ -59,6 +60,12 @@ class Page:
         component = kind(**says_in("en", says), **options)
         self.worded[component] = says
         return component
+
+    def names(self) -> dict[str, Any]:
+        """The models to choose from."""
+        models = self.do.models
+        found = {"choices": [*models.choices], "allow_custom_value": models.open}
+        return found | {"value": models.start.name}
 
     def piece(self, name: str, **options: Any) -> gr.HTML:
         """A part of the page that a template writes."""
@@ -85,6 +92,10 @@ class Page:
             with gr.Column(scale=6, min_width=320):
                 answer = self.scripted("answer", "inside.js", server_functions=[inside])
                 self.piece("hint", elem_id="hint")
+        with put(gr.Accordion, "beside", open=False, elem_id="beside"):
+            other = put(gr.Dropdown, "other_model", **self.names(), elem_id="other-model")
+            compare = put(gr.Button, {"value": "compare"}, elem_id="compare-button")
+            compared = self.piece("compared", elem_id="compared")
         with put(gr.Accordion, "several", open=False, elem_id="several"):
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
             all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
@@ -101,6 +112,9 @@ class Page:
             button.click(do.classify, [image, url, *given], [self.shown, self.past], **options),
         ):
             self.show_answers(event.then).then(None, js=_SHOW_ANSWER, api_visibility="private")
+        options["show_progress_on"] = compared
+        given = [image, url, self.model, other, self.top_k]
+        self.show_answers(compare.click(do.compare, given, self.pair, **options).then)
         options["show_progress_on"] = results
         given = [files, self.lang, self.model]
         self.show_answers(all_button.click(do.classify_files, given, [results, self.rows], **options).then)
@@ -108,8 +122,9 @@ class Page:
         self.show_answers(cleared.then)
 
     def show_answers(self, event: Any) -> Any:
-        shown = [self.pieces[name] for name in ("answer", "results", "history")]
-        return event(self.do.answers, [self.lang, self.shown, self.rows, self.past], shown, **_QUIET)
+        shown = [self.pieces[name] for name in ("answer", "compared", "results", "history")]
+        given = [self.lang, self.shown, self.pair, self.rows, self.past]
+        return event(self.do.answers, given, shown, **_QUIET)
 
     def image_inputs(self) -> None:
         says = {"label": "image", "placeholder": "drop_hint"}
@@ -127,9 +142,7 @@ class Page:
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 says = {"label": "model_choice", "info": "model_info_any" if models.open else "model_info"}
-                names = {"choices": [*models.choices], "allow_custom_value": models.open}
-                names["value"] = models.start.name
-                self.choice = self.put(gr.Dropdown, says, **names, elem_id="model-choice")
+                self.choice = self.put(gr.Dropdown, says, **self.names(), elem_id="model-choice")
                 button = self.put(gr.Button, {"value": "load"}, variant="primary", elem_id="load-button")
                 self.status = gr.HTML(elem_id="load-status")
                 self.piece("about")
