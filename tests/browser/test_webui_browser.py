@@ -405,6 +405,11 @@ def test_back_and_forward(web: WebUI, visit: Any) -> None:
     for go, tab in ((page.go_back, "structure"), (page.go_back, "classify"), (page.go_forward, "structure")):
         go()
         page.wait_for_selector(f"#tab-{tab}-button[aria-selected=true]")
+    page.go_back()
+    page.go_forward()  # however quickly
+    page.go_forward()
+    page.wait_for_selector("#tab-api-button[aria-selected=true]")
+    assert "tab=api" in page.url
     assert "lang=en" in page.url
 
 

@@ -34,10 +34,6 @@
       history.replaceState(history.state, "", address({ lang, model, top_k: Math.min(Math.max(+top_k || 1, 1), 10) }));
       if (!arrived) arrive();
     },
-    tab: (tab) => {
-      const before = query().tab ?? "classify";
-      if (tab !== before) history.pushState(history.state, "", address({ tab }));
-    },
     show: () => {
       const answer = document.querySelector("#answer");
       if (!answer?.querySelector(".vp-class") || answer.getBoundingClientRect().top < innerHeight * 0.7) return;
@@ -45,6 +41,11 @@
       answer.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
     },
   };
+  document.addEventListener("click", ({ target, isTrusted }) => { // Gradio's own event comes later, and out of turn
+    const tab = target.closest?.("[role=tab]")?.id.match(/^tab-(\w+)-button$/)?.[1];
+    const moved = isTrusted && tab && tab !== (query().tab ?? "classify");
+    if (moved) history.pushState(history.state, "", address({ tab }));
+  });
   addEventListener("popstate", () => document.querySelector(`#tab-${query().tab ?? "classify"}-button`)?.click());
 
   const put = (input, files) => {

@@ -51,7 +51,6 @@ class Page:
                 for name, part in zip(TABS, parts, strict=True):
                     with self.put(gr.Tab, f"tab_{name}", id=name, elem_id=f"tab-{name}") as tab:
                         part(tab)
-                    tab.select(None, js=f"() => vp.tab('{name}')", api_visibility="private")
             self.language()
 
     def put(self, kind: Any, says: str | dict[str, str], **options: Any) -> Any:
