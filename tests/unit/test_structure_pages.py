@@ -98,6 +98,13 @@ def test_a_terminal_gets_styles_and_nothing_else_more() -> None:
     assert [line.rstrip() for line in plain.splitlines()] == str(structure).splitlines()
 
 
+def test_in_a_notebook_its_text_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, rich would display it instead."""
+    expected = str(describe("demo"))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(describe("demo")) == expected
+
+
 # The pages
 
 

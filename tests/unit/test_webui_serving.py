@@ -229,12 +229,14 @@ def test_two_models_beside_each_other(images: list[Path], tmp_path: Path) -> Non
             scores = pipe.explain(images[0]).heatmap().ravel().clip(0)
             assert one["map"] == pytest.approx(list(scores / scores.max()), abs=1e-4)
         assert pair[0]["macs"] > pair[1]["macs"] > 0
-        page = (await do.answers("zh", None, pair, [], []))[1]
+        page = (await do.answers("zh", pair[0], pair, [], []))[1]
         assert page.count('class="vp-bars"') == 2
+        for answer in (None, {**pair[0], "given": "another image"}):
+            assert (await do.answers("zh", answer, pair, [], []))[1] == ""
         one, other = await do.compare(*given, "acme/other", 3)
         assert one["label"] == pair[0]["label"]
         assert other["problem"] == "ModelNameError"
-        assert "acme/other" in (await do.answers("en", None, [one, other], [], []))[1]
+        assert "acme/other" in (await do.answers("en", one, [one, other], [], []))[1]
 
     run(test())
 

@@ -123,7 +123,8 @@ class Shown:
     def to_text(self, width: int = 100) -> str:
         """In ``width`` columns, without colour: the wider, the more columns the table has."""
         file = io.StringIO()
-        Console(file=file, width=width, color_system=None, legacy_windows=False).print(self)
+        plain: dict[str, Any] = {"color_system": None, "legacy_windows": False, "force_jupyter": False}
+        Console(file=file, width=width, **plain).print(self)
         return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
     def to_markdown(self) -> str:

@@ -80,7 +80,9 @@ class Handlers:
         on the page can be older than that, or in another language.
         """
         shown = views.render("answer", lang, answer=answer) if answer else ""
-        compared = views.render("pair", lang, pair=pair) if pair else ""
+        given = (answer or {}).get("given")
+        old = any("problem" not in one and one["given"] != given for one in pair)
+        compared = views.render("pair", lang, pair=pair) if pair and not old else ""
         return shown, compared, views.gallery(rows, lang), views.gallery(past, lang, summary=False)
 
     # Classify

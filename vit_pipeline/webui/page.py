@@ -74,7 +74,7 @@ class Page:
     def scripted(self, name: str, script: str, **options: Any) -> gr.HTML:
         """A piece with a script of its own."""
         text = Path(__file__).with_name(script).read_text("utf-8")
-        return self.piece(name, js_on_load=text, apply_default_css=False, elem_id=f"{name}", **options)
+        return self.piece(name, js_on_load=text, apply_default_css=False, elem_id=name, **options)
 
     def classify(self, _: gr.Tab) -> None:
         put, do = self.put, self.do
