@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from starlette.requests import Request
 
+from vit_pipeline import webui
 from vit_pipeline.webui import guard as door
 from vit_pipeline.webui.guard import MAX_BODY, MAX_UPLOAD, Guard
 from vit_pipeline.webui.serving import report
@@ -243,3 +245,18 @@ def test_a_report_is_made_once(capsys: pytest.CaptureFixture[str]) -> None:
         except ZeroDivisionError as error:
             report(error)
     assert capsys.readouterr().err.count("ZeroDivisionError: once") == 1
+
+
+def test_uploads_of_a_killed_server_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next one; those of a server that runs stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = (tmp_path / f"{webui.PREFIX}{name}" for name in ("dead", "alive"))
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "cat.png").touch()
+        Path(f"{folder}.lock").touch()
+    with FileLock(f"{alive}.lock"), webui._uploads() as own:
+        assert Path(own).is_dir()
+        assert not dead.exists()
+        assert (alive / "cat.png").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {alive.name, f"{alive.name}.lock"}

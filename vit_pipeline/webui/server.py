@@ -112,6 +112,7 @@ class Server(uvicorn.Server):
 
     def _end(self) -> None:
         shutil.rmtree(self.guard.uploads, ignore_errors=True)
+        Path(f"{self.guard.uploads}.lock").unlink(missing_ok=True)
         os._exit(0)
 
 
