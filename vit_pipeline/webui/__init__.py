@@ -113,9 +113,10 @@ def _uploads() -> Iterator[str]:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink()
     temporary = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-    with temporary as folder, FileLock(f"{folder}.lock") as lock:
-        yield folder
-        Path(lock.lock_file).unlink(missing_ok=True)
+    with temporary as folder:
+        with FileLock(f"{folder}.lock"):
+            yield folder
+        Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:
