@@ -4,9 +4,9 @@ python3 scripts/run_readme.py            from nothing: a fresh clone of HEAD, on
 python scripts/run_readme.py --update    write what vit-pipeline prints now into the READMEs of this checkout
 
 The ``console`` and ``python`` blocks run in order. Every command must succeed, and where a block shows what
-it prints, print that. A block below ``<!-- not run: reason -->`` is passed over. The virtual environment is
-the one that the first README makes; the second has the same commands (tests/unit/test_readme.py), runs in the
-same clone and finds it there. Only the standard library is needed.
+it prints, print that. A block below ``<!-- not run: reason -->`` is passed over. The second README has the same commands
+(tests/unit/test_readme.py) and runs in the same clone: of those, it runs what it shows differently, and what
+changes the shell itself. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,9 +82,18 @@ def differences(steps: list[Step], outputs: Path) -> list[str]:
     return found
 
 
-def run(readme: str, clone: Path, outputs: Path) -> int:
-    """Run a README in a clone; 0, or what went wrong as an exit code."""
-    steps = read_steps((clone / readme).read_text(encoding="utf-8"))
+def without(steps: list[Step], before: list[Step]) -> list[Step]:
+    """The steps; those that ran before are not run again, unless they change the shell itself."""
+    return [
+        replace(step, not_run=step.not_run or "seen")
+        if step in before and not re.search(r"activate|export|cd ", step.text)
+        else step
+        for step in steps
+    ]
+
+
+def run(readme: str, steps: list[Step], clone: Path, outputs: Path) -> int:
+    """Run a README's steps in a clone; 0, or what went wrong as an exit code."""
     outputs.mkdir()
     program = outputs / "script"
     program.write_text(script(steps, outputs), encoding="utf-8")
@@ -104,8 +113,10 @@ def run(readme: str, clone: Path, outputs: Path) -> int:
     if different := differences(steps, outputs):
         print(f"{readme}: something else was printed:", *different, sep="\n", file=sys.stderr)
         return 1
-    passed_over = sum(bool(step.not_run) for step in steps)
-    print(f"{readme}: {len(steps) - passed_over} steps ran, {passed_over} are marked as not run", flush=True)
+    ran = sum(not step.not_run for step in steps)
+    seen = sum(step.not_run == "seen" for step in steps)
+    marked = len(steps) - ran - seen
+    print(f"{readme}: {ran} steps ran, {seen} were seen before, {marked} are marked as not run", flush=True)
     return 0
 
 
@@ -135,9 +146,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         subprocess.run(["git", "clone", "--quiet", options.repository, clone], check=True)
+        before: list[Step] = []
         for number, readme in enumerate(READMES):
-            if code := run(readme, clone, Path(name) / str(number)):
+            steps = read_steps((clone / readme).read_text(encoding="utf-8"))
+            if code := run(readme, without(steps, before), clone, Path(name) / str(number)):
                 sys.exit(code)
+            before += steps
 
 
 if __name__ == "__main__":

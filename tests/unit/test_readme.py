@@ -99,10 +99,15 @@ def test_both_languages_show_the_same_commands_and_code() -> None:
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [
-        ("$ export WORD=hello\n$ echo $WORD\nhello\n", 0, "2 steps ran, 1 are marked as not run"),
+        (
+            "$ export WORD=hello\n$ echo $WORD\nhello\n",
+            0,
+            "2 steps ran, 0 were seen before, 1 are marked as not run",
+        ),
         ("$ echo hello\ngoodbye\n", 1, "-goodbye\n+hello"),
         ("$ true\n$ echo before; sh -c 'exit 7'\n$ echo after\n", 7, "exit code 7 from: echo before"),
         ("$ cat; echo $VIRTUAL_ENV\n\n", 0, "1 steps ran"),
+        ("$ export X=1\n$ echo $X\n1\n", 0, "README.zh-CN.md: 1 steps ran, 1 were seen before, 1 are"),
     ],
 )
 def test_the_script_finds_what_is_wrong(tmp_path: Path, body: str, code: int, says: str) -> None:
