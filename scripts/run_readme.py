@@ -4,9 +4,9 @@ python3 scripts/run_readme.py            from nothing: a fresh clone of HEAD, on
 python scripts/run_readme.py --update    write what vit-pipeline prints now into the READMEs of this checkout
 
 The ``console`` and ``python`` blocks run in order. Every command must succeed, and where a block shows what
-it prints, print that. A block below ``<!-- not run: reason -->`` is passed over. The second README has the same
-commands (tests/unit/test_readme.py) and runs in the same clone: of those, it runs what it shows differently,
-and what changes the shell itself. Only the standard library is needed.
+it prints, print that. A block below ``<!-- not run: reason -->`` is passed over. The second README has the
+same commands (tests/unit/test_readme.py) and runs in the same clone: of those, it runs what it shows
+differently, and what changes the shell itself. Only the standard library is needed.
 """
 
 from __future__ import annotations
