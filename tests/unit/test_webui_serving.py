@@ -21,6 +21,7 @@ from tiny import make_checkpoint
 
 from vit_pipeline import ViTPipeline
 from vit_pipeline.errors import CheckpointError, ImageError, ModelNameError
+from vit_pipeline.webui import views
 from vit_pipeline.webui.handlers import Handlers
 from vit_pipeline.webui.server import THREADS
 from vit_pipeline.webui.serving import MODELS_KEPT, Answer, Busy, ModelPool, Worker
@@ -202,14 +203,37 @@ def test_urls_that_hang_take_no_places_of_images(images: list[Path], monkeypatch
         (rejected,) = (one for one in waiting if one.done())
         assert rejected.result()[0]["problem"] == "Busy"
         answer, past = await do.classify({"path": str(images[0])}, "", "zh", "", 5, [])
-        shown, _, results, history = await do.answers("zh", answer, [], [], past)
+        shown, _, history = await do.answers("zh", answer, [], past)
         assert "预测类别" in shown
-        assert results == ""
         assert images[0].name in history
         assert answer["label"] == past[0]["label"] == do.models.start(images[0]).label
         go_on.set()
         for one in waiting:
             assert (await one)[0]["problem"] in ("Busy", "ImageError")
+
+    run(test())
+
+
+def test_several_images_and_what_went_wrong_with_all_of_them(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever language the page is by then."""
+    monkeypatch.setattr("vit_pipeline.webui.handlers.MAX_FILES", 2)
+
+    async def test() -> None:
+        do = Handlers(ModelPool("demo", device="cpu"), Worker())
+        files: list[dict[str, Any]] = [{"path": str(path)} for path in images[:3]]
+        *_, (page, found) = [one async for one in do.classify_files(files, "en", "demo")]
+        assert page == await do.results("en", found)
+        assert "2 of 2 images classified" in page
+        assert views.words("zh")("too_many", limit=2) in await do.results("zh", found)
+        wanted = [do.models.start(path).label for path in images[:2]]
+        assert [row["label"] for row in found["rows"]] == wanted
+        for given, model, problem in (([], "demo", "NoImageError"), (files, "acme/x", "ModelNameError")):
+            ((page, found),) = [one async for one in do.classify_files(given, "en", model)]
+            assert views.words("en")(problem) in page == await do.results("en", found)
+            assert views.words("zh")(problem) in await do.results("zh", found)
+        assert await do.results("en", None) == ""
 
     run(test())
 
@@ -229,14 +253,14 @@ def test_two_models_beside_each_other(images: list[Path], tmp_path: Path) -> Non
             scores = pipe.explain(images[0]).heatmap().ravel().clip(0)
             assert one["map"] == pytest.approx(list(scores / scores.max()), abs=1e-4)
         assert pair[0]["macs"] > pair[1]["macs"] > 0
-        page = (await do.answers("zh", pair[0], pair, [], []))[1]
+        page = (await do.answers("zh", pair[0], pair, []))[1]
         assert page.count('class="vp-bars"') == 2
         for answer in (None, {**pair[0], "given": "another image"}):
-            assert (await do.answers("zh", answer, pair, [], []))[1] == ""
+            assert (await do.answers("zh", answer, pair, []))[1] == ""
         one, other = await do.compare(*given, "acme/other", 3)
         assert one["label"] == pair[0]["label"]
         assert other["problem"] == "ModelNameError"
-        assert "acme/other" in (await do.answers("en", one, [one, other], [], []))[1]
+        assert "acme/other" in (await do.answers("en", one, [one, other], []))[1]
 
     run(test())
 

@@ -21,6 +21,7 @@ from ..explain import METHODS
 from ..explorer import explore
 from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
+from ..images import MAX_BYTES
 from ..names import KNOWN_MODELS
 from ..pipeline import ViTPipeline
 from ..structure import ModelStructure, describe
@@ -65,25 +66,33 @@ class Handlers:
     def pieces(self, lang: str, name: str, opened: Data) -> dict[str, str]:
         """The pieces of the page that no image changes, by their names on the ``page``."""
         names = ("header", "badge", "notice", "hint", "about", "intro", "explorer", "api")
-        values = {"name": name, "names": KNOWN_MODELS, "origin": opened["origin"], "login": self.login}
+        values = {"name": name, "names": KNOWN_MODELS, "origin": opened["origin"]}
+        values |= {"login": self.login, "most": MAX_BYTES}
         pieces = {piece: views.render(piece, lang, **values) for piece in names}
         pipe = self.models.find(name)
         card = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
         return pieces | {"card": card}
 
-    async def answers(
-        self, lang: str, answer: Data | None, pair: list[Data], rows: list[Data], past: list[Data]
-    ) -> tuple[str, ...]:
-        """What images were found to be → answer, comparison, results, history, as shown.
+    # What images were found to be, as shown. Both are called after whatever changes it, with what the page holds
+    # by then: so nothing on the page can be older than that, or in another language.
 
-        It is called after whatever changes one of them, and with what the page holds by then: so nothing
-        on the page can be older than that, or in another language.
-        """
+    async def answers(
+        self, lang: str, answer: Data | None, pair: list[Data], past: list[Data]
+    ) -> tuple[str, ...]:
+        """One image's answer, the comparison, the history."""
         shown = views.render("answer", lang, answer=answer) if answer else ""
         given = (answer or {}).get("given")
         old = any("problem" not in one and one["given"] != given for one in pair)
         compared = views.render("pair", lang, pair=pair) if pair and not old else ""
-        return shown, compared, views.gallery(rows, lang), views.gallery(past, lang, summary=False)
+        return shown, compared, views.gallery(past, lang)
+
+    async def results(self, lang: str, found: Data | None) -> str:
+        """Several images' answers, and what went wrong with all of them."""
+        if not found:
+            return ""
+        notes = views.message(lang, "too_many", limit=MAX_FILES) if found["too_many"] else ""
+        notes += views.render("failed", lang, answer=found) if "problem" in found else ""
+        return notes + views.gallery(found["rows"], lang, found["count"])
 
     # Classify
 
@@ -102,14 +111,10 @@ class Handlers:
     ) -> tuple[Any, ...]:
         """The button → answer and history, as data."""
         try:
-            pipe = await self._model(name, lang)
-            file = await self._open(pipe, image, url)
-            found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
-            async with self._two:
-                images = await asyncio.to_thread(views.pictured, pipe, file.getvalue())
+            answer = await self._answer(await self._model(name, lang), image, url, top_k)
         except Exception as error:
             return views.failed(error), gr.skip()
-        answer = views.shown(found, pipe) | images | {"when": time.strftime("%H:%M:%S")}
+        answer["when"] = time.strftime("%H:%M:%S")
         kept = ("label", "score", "index", "classes", "source", "model", "tiny", "when")
         return answer, [{key: answer[key] for key in kept}, *past][:MAX_HISTORY]
 
@@ -120,18 +125,22 @@ class Handlers:
     async def _seen_by(self, name: str, image: Data | None, url: str, top_k: float) -> Data:
         try:
             pipe = await self.models.get(name)
-            file = await self._open(pipe, image, url)
-            found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
-            async with self._two:
-                images = await asyncio.to_thread(views.pictured, pipe, file.getvalue())
-            asked = {"image": images["seen"], "target": found.prediction.index, "method": METHODS[0]}
+            answer = await self._answer(pipe, image, url, top_k)
+            asked = {"image": answer["seen"], "target": answer["index"], "method": METHODS[0]}
             scores = (await self.insides.look(pipe, "en", asked))["map"]
             structure = await self._describe(pipe, "en", None, "module")
         except Exception as error:
             return views.failed(error) | {"model": name}
-        most = max(max(scores), 1e-12)
+        most = max(*scores, 1e-12)
         cost = {"parameters": structure.params, "macs": structure.cost.macs}
-        return views.shown(found, pipe) | images | cost | {"map": [max(s, 0) / most for s in scores]}
+        return answer | cost | {"map": [max(s, 0) / most for s in scores]}
+
+    async def _answer(self, pipe: ViTPipeline, image: Data | None, url: str, top_k: float) -> Data:
+        """One image's answer as data, with the image as given and as seen."""
+        file = await self._open(pipe, image, url)
+        found = await self.worker.ask(pipe, file, _whole(top_k, MAX_TOP_K))
+        async with self._two:
+            return views.shown(found, pipe) | await asyncio.to_thread(views.pictured, pipe, file.getvalue())
 
     async def inside(self, asked: Any) -> Data:
         """What the answer's card asks for; what went wrong stands in ``problem``."""
@@ -144,21 +153,21 @@ class Handlers:
 
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str
-    ) -> AsyncIterator[tuple[str, list[Data]]]:
+    ) -> AsyncIterator[tuple[str, Data]]:
         """Several files → a gallery that fills, as shown and as data."""
-        rows: list[Data] = []
-        files = files or []
-        count = min(len(files), MAX_FILES)
-        note = views.message(lang, "too_many", limit=MAX_FILES) if len(files) > MAX_FILES else ""
+        files, too_many = (files or [])[:MAX_FILES], len(files or []) > MAX_FILES
+        found: Data = {"rows": [], "count": len(files), "too_many": too_many}
         try:
             pipe = await self._model(name, lang)
-            for start in range(0, count, 5):
-                rows += await asyncio.gather(*(self._row(pipe, file) for file in files[start : start + 5]))
-                yield note + views.gallery(rows, lang, count), rows
+            for start in range(0, len(files), 5):
+                rows = await asyncio.gather(*(self._row(pipe, file) for file in files[start : start + 5]))
+                found = found | {"rows": [*found["rows"], *rows]}
+                yield await self.results(lang, found), found
             if not files:
                 raise views.NoImageError("no image")
         except Exception as error:
-            yield views.failure(error, lang), rows
+            found = found | views.failed(error)
+            yield await self.results(lang, found), found
 
     async def _row(self, pipe: ViTPipeline, file: Data) -> Data:
         for _ in range(150):  # one of many images: it steps back for others for up to half a minute

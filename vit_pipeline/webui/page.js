@@ -2,7 +2,6 @@
 // that are too large said so at once, and the answer scrolled to where it can be seen. Called once; the page's
 // events call the functions of `vp`.
 () => {
-  const LARGEST = 64 * 2 ** 20; // images.MAX_BYTES
   const query = () => Object.fromEntries(new URLSearchParams(location.search));
   const address = (changes) => {
     const found = new URL(location.href);
@@ -17,11 +16,11 @@
   };
 
   let arrived = false;
-  const arrive = async () => {  // Gradio opens the page anew when the server was restarted: nothing is in it
+  const arrive = () => {  // Gradio opens the page anew when the server was restarted: nothing is in it
     arrived = true;
-    const { app_id } = await (await fetch("gradio_api/app_id")).json();
-    if (![undefined, `${app_id}`].includes(sessionStorage.server)) say("restarted");
-    sessionStorage.server = app_id;
+    const server = `${gradio_config.app_id}`;
+    if (![undefined, server].includes(sessionStorage.server)) say("restarted");
+    sessionStorage.server = server;
   };
 
   window.vp = {
@@ -63,7 +62,8 @@
   const chosen = (event) => {
     const input = event.target;
     if (input.type !== "file") return;
-    const fit = [...input.files].filter(({ size }) => size <= LARGEST);
+    const { most } = document.querySelector("#notice .vp-message").dataset;
+    const fit = [...input.files].filter(({ size }) => size <= most);
     say(fit.length < input.files.length && "large");
     put(input, fit);
     if (!fit.length) event.stopImmediatePropagation();

@@ -37,8 +37,8 @@ class Page:
             gr.api(do.api_classify, api_name="classify")
             gr.api(do.api_structure, api_name="structure")
             hidden = partial(gr.JSON, visible=False)  # what the browser keeps
-            self.opened, self.shown, self.pair = hidden(), hidden(), hidden([])
-            self.rows, self.past = hidden([]), hidden([])
+            self.opened, self.shown, self.found = hidden(), hidden(), hidden()
+            self.pair, self.past = hidden([]), hidden([])
             self.model = gr.Textbox(do.models.start.name, visible=False)
             with gr.Row(elem_classes="vp-header"):
                 self.piece("header")
@@ -116,14 +116,16 @@ class Page:
         self.show_answers(compare.click(do.compare, given, self.pair, **options).then)
         options["show_progress_on"] = results
         given = [files, self.lang, self.model]
-        self.show_answers(all_button.click(do.classify_files, given, [results, self.rows], **options).then)
+        self.show_results(all_button.click(do.classify_files, given, [results, self.found], **options).then)
         cleared = clear.click(None, None, self.past, js="() => [[]]", api_visibility="private")
         self.show_answers(cleared.then)
 
     def show_answers(self, event: Any) -> Any:
-        shown = [self.pieces[name] for name in ("answer", "compared", "results", "history")]
-        given = [self.lang, self.shown, self.pair, self.rows, self.past]
-        return event(self.do.answers, given, shown, **_QUIET)
+        shown = [self.pieces[name] for name in ("answer", "compared", "history")]
+        return event(self.do.answers, [self.lang, self.shown, self.pair, self.past], shown, **_QUIET)
+
+    def show_results(self, event: Any) -> Any:
+        return event(self.do.results, [self.lang, self.found], self.pieces["results"], **_QUIET)
 
     def image_inputs(self) -> None:
         says = {"label": "image", "placeholder": "drop_hint"}
@@ -198,6 +200,7 @@ class Page:
         everything = [*dict.fromkeys([*chosen, *written])]
         opened = self.blocks.load(visit, self.opened, everything, js=_OPENED, **_QUIET)
         said = self.lang.input(write, [self.lang, self.model, self.opened], written, **_QUIET)
+        self.show_results(said.then)
         for event in (opened.then, self.show_answers(said.then).then, self.top_k.change):
             self.note_address(event)
 

@@ -37,6 +37,7 @@ DETAILS: dict[str, str] = _SAID.pop("details")
 TEXTS: dict[str, tuple[str, str]] = _SAID
 #: A model of so few classes must name one of them, whatever it is shown: each probability says so.
 FEW = 100
+TINY = 96  #: pixels of an image in a gallery, at most
 #: Those maps that work with what is installed.
 METHODS = [m for m in ALL_METHODS if find_spec("captum") or m not in ("occlusion", "integrated-gradients")]
 _TEMPLATES = Environment(
@@ -150,21 +151,21 @@ def pictured(pipe: ViTPipeline, source: Any) -> dict[str, Any]:
     return found | {"given": small(image, 360), "tiny": small(image)}
 
 
-def small(image: Image.Image, side: int = 96) -> str:
+def small(image: Image.Image, side: int = TINY) -> str:
     """A small JPEG as a data: URL; the image itself becomes as small."""
     image.thumbnail((side, side))
     return to_data_url(image, "JPEG")
 
 
 def tiny(pipe: ViTPipeline, source: Any) -> str:
-    """An image for a gallery. Raises ImageError."""
-    return small(pipe.read(source))
+    """An image for a gallery; a large JPEG is not decoded in full for it. Raises ImageError."""
+    return small(pipe.read(source, draft=(TINY, TINY)))
 
 
-def gallery(rows: Sequence[dict[str, Any]], lang: str, count: int = 0, summary: bool = True) -> str:
+def gallery(rows: Sequence[dict[str, Any]], lang: str, count: int = 0) -> str:
     """Many images' answers, with links that save them as CSV and JSON: the links hold the files.
 
-    ``count``: how many images there are in all, if further ones are on their way.
+    ``count``: of how many images in all it says that so many are done; 0: it says nothing.
     """
     if not rows:
         return ""
@@ -179,7 +180,7 @@ def gallery(rows: Sequence[dict[str, Any]], lang: str, count: int = 0, summary: 
         csv = _saved("text/csv", path.read_bytes())
     text = json.dumps([dict(zip(kept, row, strict=True)) for row in cells], ensure_ascii=False, indent=1)
     json_link = _saved("application/json", text.encode())
-    return render("gallery", lang, rows=rows, count=summary and (count or len(rows)), csv=csv, json=json_link)
+    return render("gallery", lang, rows=rows, count=count, csv=csv, json=json_link)
 
 
 def _saved(kind: str, content: bytes) -> str:
