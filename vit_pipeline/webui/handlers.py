@@ -73,8 +73,8 @@ class Handlers:
         card = views.card(pipe, lang) if pipe else views.message(lang, "not_in_memory", model=name)
         return pieces | {"card": card}
 
-    # What images were found to be, as shown. Both are called after whatever changes it, with what the page holds
-    # by then: so nothing on the page can be older than that, or in another language.
+    # What images were found to be, as shown. Both are called after whatever changes it, with what the page
+    # holds by then: so nothing on the page can be older than that, or in another language.
 
     async def answers(
         self, lang: str, answer: Data | None, pair: list[Data], past: list[Data]

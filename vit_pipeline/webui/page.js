@@ -9,10 +9,9 @@
     return found;
   };
   const say = (what) => {
-    const notice = document.querySelector("#notice .vp-message");
-    if (!notice) return;
-    notice.hidden = !what;
-    notice.textContent = notice.dataset[what] ?? "";
+    const notice = document.querySelector("#notice"); // it stays when its words come in another language
+    if (what) notice.dataset.say = what;
+    else delete notice.dataset.say;
   };
 
   let arrived = false;
@@ -64,7 +63,7 @@
     if (input.type !== "file") return;
     const { most } = document.querySelector("#notice .vp-message").dataset;
     const fit = [...input.files].filter(({ size }) => size <= most);
-    say(fit.length < input.files.length && "large");
+    say(fit.length < input.files.length && "too_large");
     put(input, fit);
     if (!fit.length) event.stopImmediatePropagation();
   };
