@@ -75,7 +75,7 @@ for name in ["coffee.png", "rocket.jpg", "astronaut.png"]:
 print(model)
 
 # %% structure
-describe(model, lang=LANG, order="execution")
+describe(model, lang=LANG)
 
 
 # %% tokens

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE
+from conftest import PATIENCE, wait_for
 from hub_server import HubServer
 from serve import ROOT, WebUI, barriers, shared
 from test_webui import photo_server  # noqa: F401
@@ -479,23 +479,77 @@ def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
 
 
 @pytest.mark.long
-def test_the_structure_in_both_orders_with_the_images_shapes(web: WebUI, visit: Any) -> None:
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_camera_never_queues(web: WebUI, visit: Any, lang: str) -> None:
+    visitor = visit(f"{web.url}/?lang={lang}")
+    page = visitor.page
+    page.wait_for_load_state("networkidle")
+    page.locator("#live button").first.click()
+    running = {"now": 0, "most": 0, "all": 0}
+
+    def count(step: int) -> Any:
+        def note(request: Any) -> None:
+            if "component_server" in request.url:
+                running["now"] += step
+                running["all"] += step > 0
+                running["most"] = max(running["most"], running["now"])
+
+        return note
+
+    for event, step in (("request", 1), ("requestfinished", -1), ("requestfailed", -1)):
+        page.on(event, count(step))
+    button = page.locator(".vp-live button")
+    button.click()
+    page.wait_for_selector(".vp-live .vp-bars li")
+    labels = ViTPipeline.from_pretrained("demo", device="cpu").labels
+    assert page.locator(".vp-live .vp-class").inner_text() in {named(lang, label) for label in labels}
+    wait_for(lambda: page.wait_for_timeout(50) or running["all"] >= 5)
+    assert running["most"] == 1
+    button.click()
+    page.wait_for_selector(".vp-live video", state="hidden")
+    page.wait_for_timeout(500)
+    before = running["all"]
+    page.wait_for_timeout(1500)
+    assert running["all"] == before
+    button.click()
+    page.wait_for_selector(".vp-live video")
+    page.get_by_role("tab").nth(1).click()  # out of sight, nothing is sent
+    page.wait_for_timeout(1000)
+    before = running["all"]
+    page.wait_for_timeout(1500)
+    assert running["all"] == before
+
+
+@pytest.mark.long
+def test_without_a_camera_the_page_says_why(web: WebUI, visit: Any) -> None:
+    page = visit(f"{web.url}/?lang=zh").page
+    page.wait_for_load_state("networkidle")
+    page.evaluate(
+        "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('denied')); }"
+    )
+    page.locator("#live button").first.click()
+    page.locator(".vp-live button").click()
+    page.wait_for_selector(".vp-live .vp-answer:has-text('没有可用的摄像头')")
+
+
+@pytest.mark.long
+def test_the_structure_with_the_image_traced_through_it(web: WebUI, visit: Any) -> None:
     visitor = visit(web.url)
     page = visitor.page
     page.locator("#image input[type=file]").set_input_files(CAT)
     visitor.answer("cat.png")
     page.get_by_role("tab", name="Structure").click()
     page.wait_for_selector("#structure .vit-structure")
-    declared = page.inner_text("#structure")
-    assert "2,693,578" in declared
-    assert "ViTForImageClassification" in declared
-    page.get_by_label("In the order in which the data flows").check()
-    changed = "before => document.querySelector('#structure').innerText !== before"
-    page.wait_for_function(changed, arg=declared)
-    flowing = page.inner_text("#structure")
+    plain = page.inner_text("#structure")
+    assert "2,693,578" in plain
+    assert "ViTForImageClassification" in plain
     page.get_by_label("Trace my image through it").check()
-    longer = "before => document.querySelector('#structure').innerText.length > before.length + 100"
-    page.wait_for_function(longer, arg=flowing)
+    page.wait_for_selector("#structure .vs-seen img")
+    assert "Predicted class: cat (75.27%)" in page.inner_text("#structure")
+    numbers = page.locator("#structure .vs-numbers table")
+    assert not numbers.is_visible()
+    page.get_by_text("The numbers").click()
+    assert "vit.layers.0.attention.q_proj" in numbers.inner_text()
 
 
 @pytest.mark.long

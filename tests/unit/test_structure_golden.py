@@ -27,20 +27,21 @@ GOLDEN = ROOT / "tests" / "golden" / "structure"
 
 
 @cache
-def described(model: str, lang: Any, order: Any = "module", image: str | None = None) -> ModelStructure:
-    structure = describe(model, lang, image and ROOT / image, order=order)
+def described(model: str, lang: Any, order: Any = "execution", image: str | None = None) -> ModelStructure:
+    structure = describe(model, lang, image and ROOT / image, order=order, exactness=True)
     steps = tuple(
         replace(
             step,
             mean=place / -8,
             std=place / 4,
             cls_norm=None if step.cls_norm is None else place * 1.5,
-            difference=None if step.difference is None else 0.0,
-            difference_as_set=None if step.difference_as_set is None else place * 1e-7,
+            difference=None if step.difference is None else place * 1e-7,
         )
         for place, step in enumerate(structure.steps)
     )
-    return replace(structure, library="transformers 5", steps=steps, source=image or "")
+    ramp = tuple(tuple(col / 8 for col in range(row, row + 8)) for row in range(8))
+    seen = structure.seen and replace(structure.seen, image="data:,", veil="data:,", attention=ramp)
+    return replace(structure, library="transformers 5", steps=steps, source=image or "", seen=seen)
 
 
 @cache
@@ -63,12 +64,11 @@ def text(width: int) -> Callable[[Any], str]:
 CASES: dict[str, tuple[Callable[[], ModelStructure | Comparison], Callable[[Any], str]]] = {}
 for lang in ("en", "zh"):
     for model in ("demo", "vit-base", "vit-small"):
-        for order in ("module", "execution"):
-            make = lambda m=model, la=lang, o=order: described(m, la, o)  # noqa: E731
-            CASES[f"{model}.{order}.{lang}.txt"] = make, text(100)
+        CASES[f"{model}.{lang}.txt"] = (lambda m=model, la=lang: described(m, la)), text(100)
+    CASES[f"demo.module.{lang}.txt"] = (lambda la=lang: described("demo", la, "module")), text(100)
     for width in (60, 80, 120, 200):
         CASES[f"vit-base.{width}.{lang}.txt"] = (lambda la=lang: described("vit-base", la)), text(width)
-    traced = lambda la=lang: described("demo", la, "execution", "examples/cat.png")  # noqa: E731
+    traced = lambda la=lang: described("demo", la, image="examples/cat.png")  # noqa: E731
     CASES[f"demo.image.{lang}.txt"] = traced, text(100)
     CASES[f"demo.image.{lang}.html"] = traced, as_html
     CASES[f"demo.image.{lang}.md"] = traced, lambda found: found.to_markdown()

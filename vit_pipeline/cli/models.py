@@ -103,11 +103,14 @@ def structure(
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the model; all by default.")] = None,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Do not fold equal layers.")] = False,
     order: Annotated[
-        Literal["module", "execution"], typer.Option(help="As declared, or as the data flows.")
-    ] = "module",
+        Literal["execution", "module"], typer.Option(help="As the data flows, or as declared.")
+    ] = "execution",
     image: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Trace this image, step by step (needs weights).")
     ] = None,
+    exactness: Annotated[
+        bool, typer.Option("--exactness", help="With --image: how far each layer is from model().")
+    ] = False,
     compare: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show another model beside it.")
     ] = None,
@@ -118,9 +121,9 @@ def structure(
 
     Each with its shapes and its cost, and the steps that print(model) does not show. Needs no weights.
 
-    Example: vit-pipeline structure --model vit-base --order execution
+    Example: vit-pipeline structure --model vit-base --lang zh
 
-    Example: vit-pipeline structure --model demo --image cat.jpg --lang zh
+    Example: vit-pipeline structure --model demo --image cat.jpg --exactness
 
     Example: vit-pipeline structure --compare vit-small --format html > both.html
     """
@@ -133,9 +136,11 @@ def structure(
     settings: dict[str, Any] = {"all_layers": all_layers, "depth": depth, "order": order}
     if compare is not None and image is not None:
         raise ArgumentError("--compare shows structures only; leave --image out")
+    if exactness and image is None:
+        raise ArgumentError("--exactness is about an image; add --image")
     if image is not None:
         pipe = open_pipeline(model, revision, device=device, allow_private_urls=allow_private_urls)
-        found: Any = describe(pipe, lang, image, **settings)
+        found: Any = describe(pipe, lang, image, exactness=exactness, **settings)
     else:
         found = describe(model, lang, revision=revision, **settings)
     if compare is not None:

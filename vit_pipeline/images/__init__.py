@@ -140,7 +140,7 @@ def _read(form: str, source: Any, max_bytes: int) -> bytes:
     if form == "path":
         return _read_path(Path(os.fsdecode(source)), max_bytes)
     if form == "data":
-        source = _decode_data_url(source, max_bytes)
+        source = decode_data_url(source, max_bytes)
     return _read_stream(source if form == "file" else BytesIO(bytes(source)), max_bytes)
 
 
@@ -175,7 +175,8 @@ def _read_stream(file: Any, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _decode_data_url(url: str, max_bytes: int) -> bytes:
+def decode_data_url(url: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes in a ``data:`` URL. Raises ImageError."""
     _check_length(len(url) * 3 // 4 - 200, max_bytes)
     header, comma, body = url.strip().partition(",")
     if not comma:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..checkpoints.config import check_config
 from ..errors import ArgumentError
-from ..images import source_name
+from ..explain import Explanation
 from ..loading import load_config
 from ..names import DEFAULT_MODEL
 from ..pipeline import ViTPipeline
@@ -25,7 +25,7 @@ from ..roles import LANGUAGES
 from .measure import Cost
 from .render import Comparison, ModelStructure
 from .rows import Reader, Row, cut, fold
-from .trace import trace
+from .trace import Seen, trace
 
 Language = Literal["en", "zh"]
 Order = Literal["module", "execution"]
@@ -45,7 +45,8 @@ def describe(
     revision: str | None = None,
     all_layers: bool = False,
     depth: int | None = None,
-    order: Order = "module",
+    order: Order = "execution",
+    exactness: bool = False,
 ) -> ModelStructure:
     """The structure of a model, explained.
 
@@ -54,12 +55,14 @@ def describe(
             ``nn.Module``: what is no part of a ViT is shown as unknown), or a ``ViTPipeline``.
         lang: language of the explanations, ``"en"`` or ``"zh"``.
         image: trace this image through the model, step by step: anything that ``ViTPipeline.read`` takes
-            (for a name or a pipeline), or pixel values (1, 3, H, W). Needs the weights.
+            (for a name or a pipeline), or pixel values (1, 3, H, W), of which only the numbers are shown.
+            Needs the weights.
         revision: of the ModelScope repository.
         all_layers: show equal layers one by one instead of folding them.
         depth: how many levels below the model to show; deeper rows are added to the row they belong to.
-        order: ``"module"`` as declared, ``"execution"`` as the data flows (a module that is called twice
-            then has two rows).
+        order: ``"execution"`` as the data flows (a module that is called twice has two rows), ``"module"`` as
+            declared, which is how ``print(model)`` has it.
+        exactness: with an image: how far its steps are from what ``model()`` computes there.
 
     Raises ArgumentError, and for a name what :func:`vit_pipeline.loading.load_config` raises; CheckpointError
     for a config that is no ViT or beyond all bounds.
@@ -70,7 +73,7 @@ def describe(
         raise ArgumentError(f"order is {order!r}; use 'module' or 'execution'")
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"depth is {depth!r}; an integer of at least 0 is needed, or None for all")
-    name, network, pixel_values, source = _resolve(model, revision, image)
+    name, network, pixel_values, explained = _resolve(model, revision, image)
     every = Reader(network, lang, order).rows
     rows = every if all_layers else list(fold(network, every))
     rows = rows if depth is None else list(cut(rows, depth))
@@ -88,9 +91,9 @@ def describe(
         cost=rows[0].cost_total,
         rows=tuple(rows),
         not_counted=tuple(dict.fromkeys(row.path for row in every if row.cost is None)),
-        steps=() if pixel_values is None else trace(network, every, pixel_values),
-        source=source,
-        kernel=getattr(config, "_attn_implementation", None) or "",
+        steps=() if pixel_values is None else trace(network, every, pixel_values, exactness),
+        source=explained.source if explained else "pixel_values",
+        seen=Seen.of(explained) if explained else None,
     )
 
 
@@ -109,8 +112,10 @@ def compare(left: Any, right: Any, lang: Language = "en", **options: Any) -> Com
     return Comparison(*sides)
 
 
-def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Module, torch.Tensor | None, str]:
-    """Name, network (on the meta device where no weights are needed), pixel values, the image's name."""
+def _resolve(
+    model: Any, revision: str | None, image: Any
+) -> tuple[str, nn.Module, torch.Tensor | None, Explanation | None]:
+    """Name, network (on the meta device where no weights are needed), pixel values, what was an image."""
     name = str(model) if isinstance(model, str | Path) else ""
     if revision is not None and not name:
         raise ArgumentError(f"revision is {revision!r}, but the model is not a name; leave it out")
@@ -133,16 +138,17 @@ def _resolve(model: Any, revision: str | None, image: Any) -> tuple[str, nn.Modu
         raise ArgumentError(
             f"cannot describe a {kind}; give a model, its name, folder or config, or a pipeline"
         )
-    pixels, source = None, ""
+    pixels = explained = None
     if isinstance(image, torch.Tensor) and image.ndim == 4:
-        pixels, source = image, "pixel_values"
+        pixels = image
         if len(image) != 1:
             raise ArgumentError(f"pixel values are {tuple(image.shape)}; give one image, (1, 3, H, W)")
     elif image is not None:
-        if not hasattr(model, "preprocess"):
+        if not hasattr(model, "on_torch"):
             raise ArgumentError("a bare model cannot read images; give pixel values or a ViTPipeline")
-        pixels, source = model.preprocess(model.read(image)), source_name(image)
-    return name or type(network).__name__, network, pixels, source
+        explained = model.on_torch().explain(image)
+        pixels = explained.pixel_values
+    return name or type(network).__name__, network, pixels, explained
 
 
 def empty_model(config: Any) -> nn.Module:

@@ -1,14 +1,15 @@
 """What a model calls, in which order, with which shapes, at which cost: a forward pass that computes nothing.
 
 It runs on a copy of the model on torch's meta device: no weights, no memory, and the model stays as it was.
-The formulas are torch's own (``torch.utils.flop_counter.flop_registry``), in the two conventions in use:
+The formulas are torch's own (``torch.utils.flop_counter.flop_registry``), in the three conventions in use:
 
 - **with attention**: the multiply–accumulates (MACs) of linear maps, convolutions and the two attention
   products QKᵀ and weights·V; activations are the values that these write.
-- **as on timm's cards** (fvcore with fused attention): linear maps and convolutions, plus 5 operations per
-  value of each LayerNorm (4 without scale and shift); attention products are not counted.
+- **timm's model cards** (fvcore, attention fused): linear maps and convolutions, plus 5 operations per value
+  of each LayerNorm (4 without scale and shift); attention products are not counted. ViT-B/16: 16.9 G.
+- **timm's benchmark tables** (``results/benchmark-infer-*.csv``): the same, attention included: 17.58 G.
 
-Biases, additions, softmax, GELU count as nothing in both. Leaves out: what the modules mean (``roles``).
+Biases, additions, softmax, GELU count as nothing in all three. Leaves out: what the modules mean (``roles``).
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ _MAPS = (_aten.mm, _aten.addmm, _aten.convolution)  # every other product is one
 
 @dataclass(frozen=True)
 class Cost:
-    """MACs and activations of one image, in both conventions."""
+    """MACs and activations of one image, in all conventions."""
 
     macs: int = 0  #: with attention
-    macs_timm: int = 0  #: as on timm's cards
-    activations: int = 0  #: with attention
-    activations_timm: int = 0  #: as on timm's cards
+    macs_timm: int = 0  #: as on timm's model cards
+    macs_timm_tables: int = 0  #: as in timm's benchmark tables
+    activations: int = 0  #: with attention, also in the tables
+    activations_timm: int = 0  #: as on timm's model cards
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*map(operator.add, vars(self).values(), vars(other).values()))
@@ -91,9 +93,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             macs = flop_registry[operation](*args, **(kwargs or {}), out_val=out) // 2
             written = first_tensor(out).numel()  # type: ignore[union-attr]
             timm = (macs, written) if operation in _MAPS else (0, 0)
-            self._running[-1].cost += Cost(macs, timm[0], written, timm[1])
+            self._running[-1].cost += Cost(macs, timm[0], macs, written, timm[1])
         elif operation is _aten.native_layer_norm:
-            self._running[-1].cost += Cost(macs_timm=args[0].numel() * (4 if args[2] is None else 5))
+            norm = args[0].numel() * (4 if args[2] is None else 5)
+            self._running[-1].cost += Cost(macs_timm=norm, macs_timm_tables=norm)
         return out
 
 

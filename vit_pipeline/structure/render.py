@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from functools import cache
 from typing import Any, ClassVar
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -26,10 +27,14 @@ from ..errors import printable
 from ..roles import ROLES
 from .measure import Cost
 from .rows import WORDS, Row
-from .trace import Step
+from .trace import Seen, Step
 
-# a Chinese character with the punctuation that must not begin a line, a word with the space after it
-_PIECES = re.compile(r"[⺀-￯][，。；：、）”！？]*\s*|[^\s⺀-￯]+\s*|\s+")
+# a Chinese character or a word, with the punctuation that must not begin a line and the space after it
+_PIECES = re.compile(r"(?:[⺀-￯]|[^\s⺀-￯]+)[，。；：、）”！？]*\s*|\s+")
+
+
+_LUMA = (0.299, 0.587, 0.114)  # of RGB, ITU-R BT.601
+_LENSES = ("position_embeddings", "residual_mlp")  # the steps after which the lens looks
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,23 @@ class Sheet:
         return table
 
 
+@dataclass(frozen=True)
+class Mosaic:
+    """An image of patches in characters: in colour, or shaded where a terminal has none."""
+
+    cells: Sequence[Sequence[Any]]  #: (rows, cols) of RGB, 0 to 255, or of one value, which is shaded
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        values = np.asarray(self.cells, float)
+        across = min(2, options.max_width // values.shape[1])  # none of it, where it does not fit
+        if values.ndim == 3 and console.color_system:
+            yield from (Text.assemble(*(("█" * across, _rgb(c)) for c in row)) for row in self.cells)
+        else:
+            values = values @ _LUMA if values.ndim == 3 else values
+            shades = (4.99 * (values - values.min()) / (np.ptp(values) or 1)).astype(int)
+            yield from (Text("".join(" ░▒▓█"[shade] * across for shade in row)) for row in shades)
+
+
 def _guides(depths: Sequence[int]) -> Iterator[str]:
     """The lines of a tree in front of each label; parents stand first."""
     for place, depth in enumerate(depths):
@@ -86,6 +108,9 @@ def wrap(text: str, width: int) -> Text:
                 lines.append("")
             lines[-1] += piece
     return Text("\n".join(line.rstrip() for line in lines))
+
+
+Block = str | Sheet | RenderableType
 
 
 @cache
@@ -112,7 +137,7 @@ class Shown:
 
     _template: ClassVar[str]
 
-    def _text(self, width: int) -> Iterator[str | Sheet]:
+    def _text(self, width: int) -> Iterator[Block]:
         """Its lines and tables, for a text of this width."""
         raise NotImplementedError
 
@@ -145,7 +170,10 @@ class Shown:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = options.max_width
         for block in self._text(width):
-            yield block.to_rich(width) if isinstance(block, Sheet) else wrap(block, width)
+            if isinstance(block, Sheet):
+                yield block.to_rich(width)
+            else:
+                yield wrap(block, width) if isinstance(block, str) else block
 
 
 @dataclass(frozen=True)
@@ -168,7 +196,7 @@ class ModelStructure(Shown):
     not_counted: tuple[str, ...] = ()  #: modules with weights whose cost is not known
     steps: tuple[Step, ...] = field(default=(), repr=False)  #: the trace of an image, if one was given
     source: str = ""  #: the image's name
-    kernel: str = ""  #: how the model is set to compute attention, for a trace
+    seen: Seen | None = field(default=None, repr=False)  #: the image; None for pixel values
 
     @property
     def weight_bytes(self) -> dict[str, int]:
@@ -177,7 +205,7 @@ class ModelStructure(Shown):
         return {dtype: self.params * size for dtype, size in bytes_per_value.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it. ``macs`` counts the attention matmuls, ``macs_timm`` does not."""
+        """Everything, as JSON has it. What is counted as ``macs…``: :class:`vit_pipeline.structure.Cost`."""
         entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return entry | {"weight_bytes": self.weight_bytes}
 
@@ -186,14 +214,15 @@ class ModelStructure(Shown):
         """What follows the name: class, version, shapes."""
         parts = [self.class_name] if self.class_name != self.name else []
         parts += [self.library, f"{_dims(self.input_shape)} → {_dims(self.output_shape)}"]
-        return " · ".join(parts + [WORDS[self.lang]["execution"]] * (self.order == "execution"))
+        return " · ".join(parts + [WORDS[self.lang]["declared"]] * (self.order == "module"))
 
     @property
     def _facts(self) -> list[tuple[str, str, str]]:
-        """What, how much, and a note: parameters and memory, and the cost in both conventions."""
+        """What, how much, and a note: parameters and memory, and the cost in each convention."""
         words = WORDS[self.lang]
         values = {key: _human(number, 2) for key, number in vars(self.cost).items()}
         values |= {dtype: f"{_human(size)}B" for dtype, size in self.weight_bytes.items()}
+        values |= {"tables": _human(self.cost.macs_timm_tables, 3)}
         amounts = f"{self.params:,}", _human(self.cost.macs, 3), _human(self.cost.macs_timm, 3)
         keys = ("params", "macs", "macs_timm")
         notes = [words[f"{key}_note"].format_map(values) for key in keys]
@@ -204,23 +233,36 @@ class ModelStructure(Shown):
         facts = [WORDS[self.lang]["fact"].format(*fact) for fact in self._facts]
         return [f"{self.name} · {self._title}", *facts]
 
-    def _table(self) -> Sheet:
-        rows: list[dict[str, Any]] = []
-        above: list[int] = []  # not shown: the model itself, which the headline is about, and lists of layers
+    def _shown(self) -> Iterator[tuple[Row, int]]:
+        """Rows and depths, without the model itself, which the headline is about, and lists of layers."""
+        above: list[int] = []
         for row, following in zip(self.rows, [*self.rows[1:], self.rows[0]], strict=True):
             above = [depth for depth in above if depth < row.depth]
             if following.depth > row.depth and (row.class_name == "ModuleList" or not row.depth):
                 above.append(row.depth)
             else:
-                rows.append(_cells(row, self.lang) | {"depth": row.depth - len(above)})
+                yield row, row.depth - len(above)
+
+    def _table(self) -> Sheet:
+        rows = [_cells(row, self.lang) | {"depth": depth} for row, depth in self._shown()]
         keys = ("module", "class", "older", "in", "out", "params", "macs", "role")
         titles = {key: WORDS[self.lang][key] for key in keys}
         spare = ("older", "class", "in", "macs", "out", "params")
         return Sheet(titles, rows, right=("in", "params", "macs"), spare=spare)
 
-    def _text(self, width: int) -> Iterator[str | Sheet]:
-        """Headline, table, what columns that do not fit would say; below them the trace, if there is one."""
+    def _text(self, width: int) -> Iterator[Block]:
+        """The image, headline, table, what columns that do not fit would say, the trace, the class."""
         words, table = WORDS[self.lang], self._table()
+        if self.seen:
+            captions, cells = (self._caption, words["attention"]), (self.seen.colours, self.seen.attention)
+            if 4 * len(self.seen.attention[0]) + 4 <= width:  # side by side
+                beside = Table.grid(padding=(0, 4), expand=True)
+                beside.add_row(*(wrap(caption, width // 2 - 4) for caption in captions))
+                beside.add_row(*map(Mosaic, cells))
+                yield beside
+            else:
+                yield from (captions[0], Mosaic(cells[0]), captions[1], Mosaic(cells[1]))
+            yield ""
         yield from self._headline
         yield table
         left = table.fit(width)
@@ -237,27 +279,58 @@ class ModelStructure(Shown):
         if self.not_counted:
             yield words["not_counted"] + " · ".join(self.not_counted)
         if self.steps:
-            yield from ("", words["trace"].format(self.source), self._trace(), words["trace_legend"])
+            yield from ("", words["trace"].format(self.source), self._trace(), self._trace_legend)
+        if self._answer:
+            yield from ("", self._answer)
+
+    @property
+    def _caption(self) -> str:
+        """Of the image as the model sees it."""
+        assert self.seen is not None
+        height, width = self.seen.patch
+        rows, cols = len(self.seen.attention), len(self.seen.attention[0])
+        given = {"rows": rows, "cols": cols, "height": height, "width": width}
+        return WORDS[self.lang]["image"].format(name=printable(self.source), **given)
+
+    @property
+    def _answer(self) -> str:
+        """The class and its probability; nothing of a backbone, or without an image."""
+        if not self.seen or not self.seen.lens:
+            return ""
+        label, score = self.seen.lens[-1]
+        return WORDS[self.lang]["answer"].format(label=printable(label), score=score)
+
+    @property
+    def _trace_legend(self) -> str:
+        keys = ["trace_legend"] + ["lens_legend"] * bool(self._answer)
+        keys += ["exactness_legend"] * any(step.difference is not None for step in self.steps)
+        return "".join(WORDS[self.lang][key] for key in keys)
 
     def _trace(self) -> Sheet:
         """The trace of an image: of equal layers that are folded only the first step by step."""
         titles = {key: WORDS[self.lang][key] for key in ("step", "out", "mean", "std", "cls")}
-        kernel = self.kernel or "model()"
-        titles |= {"eager": "Δ eager", kernel: f"Δ {kernel}"}
+        lens = iter(self.seen.lens if self.seen else ())
+        exact = any(step.difference is not None for step in self.steps)
+        titles |= {
+            key: WORDS[self.lang][key] for key in ["lens"] * bool(self._answer) + ["difference"] * exact
+        }
         folded = [row.layers for row in self.rows if row.layers and row.role == "layer"]
         brief = {index for first, last in folded for index in range(first + 1, last + 1)}
         rows = []
         for step in self.steps:
+            label, score = next(lens, ("", 0.0)) if step.role in _LENSES else ("", 0.0)
+            label = label.partition(",")[0]  # of several names the first
             if step.layer in brief and step.role != "residual_mlp":
                 continue
             numbers = {"mean": (step.mean, ".4f"), "std": (step.std, ".4f"), "cls": (step.cls_norm, ".3f")}
-            numbers |= {kernel: (step.difference_as_set, ".1e"), "eager": (step.difference, ".1e")}
+            numbers["difference"] = step.difference, ".1e"
             texts = {
                 key: "" if value is None else format(value, form) for key, (value, form) in numbers.items()
             }
-            marked = step.difference is not None
-            rows.append(texts | {"step": step.name, "out": _dims(step.shape), "depth": 0, "marked": marked})
-        return Sheet(titles, rows, right=tuple(titles)[2:], spare=("mean", "std", "cls"))
+            texts |= {"step": step.name, "out": _dims(step.shape), "lens": label and f"{label} {score:.2%}"}
+            rows.append(texts | {"depth": 0, "marked": step.role in (*_LENSES, "classifier")})
+        right = ("mean", "std", "cls", "lens", "difference")
+        return Sheet(titles, rows, right=right, spare=("mean", "std", "cls"))
 
     def _view(self) -> dict[str, Any]:
         def share(part: int, total: int) -> str:  # in percent of the model
@@ -272,8 +345,12 @@ class ModelStructure(Shown):
             "title": self._title,
             "facts": self._facts,
             "headline": self._headline,
-            "lines": [(row, _cells(row, self.lang), shares(row)) for row in self.rows],
+            "lines": [(row, _cells(row, self.lang)) for row in self.rows],
+            "tree": [(row, depth, _cells(row, self.lang), shares(row)) for row, depth in self._shown()],
             "trace": self._trace() if self.steps else None,
+            "trace_legend": self._trace_legend,
+            "caption": self._caption if self.seen else "",
+            "answer": self._answer,
         }
 
 
@@ -331,11 +408,16 @@ class Comparison(Shown):
             "sheets": sheets,
         }
 
-    def _text(self, width: int) -> Iterator[str | Sheet]:
+    def _text(self, width: int) -> Iterator[Block]:
         view = self._view()
         yield from (f"{mark} {line}" for mark, lines in view["heads"] for line in lines)
         for sheet in view["sheets"]:
             yield from ("", sheet)
+
+
+def _rgb(colour: Sequence[int]) -> str:
+    """As rich names it."""
+    return f"rgb({','.join(map(str, colour))})"
 
 
 def _human(number: float, digits: int = 1) -> str:

@@ -1,7 +1,7 @@
-"""One image through a ViT, step by step in plain torch operations, beside what ``model()`` computes.
+"""One image through a ViT, step by step in plain torch operations, and beside what ``model()`` computes.
 
 The complete forward pass can be read here; of the model only its linear maps, LayerNorms and nonlinearity are
-called. Leaves out: reading the image (``pipeline``).
+called. Leaves out: reading the image (``pipeline``), what CLS looks at and what it would say (``explain``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
+from ..explain import Explanation
 from ..explain.inside import twin
+from ..images import to_data_url
 from .measure import first_tensor
 from .rows import WORDS, Row
 
@@ -43,8 +47,7 @@ class Step:
     mean: float
     std: float
     cls_norm: float | None  #: Euclidean norm of the CLS token; None where there is no CLS token
-    difference: float | None  #: largest absolute difference to model() with eager attention
-    difference_as_set: float | None  #: the same to model() with the attention it is set to
+    difference: float | None  #: largest absolute difference to model(); None elsewhere, or if not asked for
 
     @property
     def name(self) -> str:
@@ -53,14 +56,44 @@ class Step:
         return f"{where} {WORDS['steps'][self.role]}".strip() if step else where
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The image as the model sees it, and what it makes of it."""
+
+    image: str  #: a data: URL
+    veil: str  #: what CLS does not look at in the last layer, dark; a data: URL, a pixel for each patch
+    patch: tuple[int, int]  #: (height, width) in pixels
+    colours: tuple[tuple[tuple[int, int, int], ...], ...]  #: (rows, cols): mean RGB of each patch, 0 to 255
+    attention: tuple[tuple[float, ...], ...]  #: (rows, cols): what CLS looks at in the last layer
+    lens: tuple[tuple[str, float], ...]  #: class and probability after the embeddings and each layer
+
+    @classmethod
+    def of(cls, explained: Explanation) -> Seen:
+        """From ``pipe.explain(image)``. A backbone has no lens."""
+        rows, cols = explained.grid
+        attention = explained.attention()
+        dark = np.zeros((rows, cols, 4), np.uint8)
+        dark[..., 3] = (220 * (1 - attention / attention.max())).astype(np.uint8)
+        colours = np.asarray(explained.image.resize((cols, rows), Image.Resampling.BOX)).tolist()
+        return cls(
+            to_data_url(explained.image),
+            to_data_url(Image.fromarray(dark)),
+            explained.patch,
+            tuple(tuple(map(tuple, row)) for row in colours),
+            tuple(map(tuple, attention.tolist())),
+            tuple((one.label, one.score) for one in explained.lens) if explained.prediction else (),
+        )
+
+
 @torch.no_grad()
-def trace(model: nn.Module, rows: Sequence[Row], pixels: Tensor) -> tuple[Step, ...]:
-    """Every step of the forward pass over one image, with the difference to ``model()`` after each layer.
+def trace(model: nn.Module, rows: Sequence[Row], pixels: Tensor, exactness: bool = False) -> tuple[Step, ...]:
+    """Every step of the forward pass over one image.
 
     Args:
         model: a ViT with weights, with or without a classifier; nothing is done to it.
         rows: all its rows, not folded, in any order.
         pixels: (1, 3, H, W), as the model takes them.
+        exactness: compare with ``model()`` after the embeddings, each layer, and at the end.
 
     Raises ArgumentError where the model is no ViT, has no weights, or does not take this image.
     """
@@ -70,7 +103,7 @@ def trace(model: nn.Module, rows: Sequence[Row], pixels: Tensor) -> tuple[Step, 
     steps: list[Step] = []
     try:
         x = pixels = pixels.to(weight.device, weight.dtype)
-        models = [_returned(twin(model, kernel), rows, pixels) for kernel in ("eager", None)]
+        expected = _returned(twin(model), rows, pixels) if exactness else {}
         layers = [(_encoder_layer, row.path) for row in rows if row.role == "layer"]
         for compute, path in [(_embeddings, ""), *layers, (_head, "")]:
             inside = (f"{path}.", f"{path}[") if path else ""
@@ -79,7 +112,7 @@ def trace(model: nn.Module, rows: Sequence[Row], pixels: Tensor) -> tuple[Step, 
                 key: row if row.kind == "step" else attrgetter(row.path)(model) for key, row in found.items()
             }
             results = compute(at, x)
-            steps += [_step(found[role], result, models) for role, result in results.items()]
+            steps += [_step(found[role], result, expected) for role, result in results.items()]
             x = results[steps[-1].role]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         what = f"cannot trace an image of shape {tuple(pixels.shape)} through {type(model).__name__}"
@@ -145,12 +178,12 @@ def _head(at: Parts, x: Tensor) -> Tensors:
     return y
 
 
-def _step(row: Row, x: Tensor, models: list[Tensors]) -> Step:
+def _step(row: Row, x: Tensor, expected: Tensors) -> Step:
     values = x.float()
     with_cls = x.ndim == 3 and row.role != "patch_embeddings"
     cls = values[:, 0] if with_cls else values if row.role == "take_cls" else None
     layer = re.search(r"\blayers?\.(\d+)", row.path)
-    expected = [outputs.get(row.path) for outputs in models]
+    tensor = expected.get(row.path)
     return Step(
         row.role or "",
         row.path,
@@ -159,5 +192,5 @@ def _step(row: Row, x: Tensor, models: list[Tensors]) -> Step:
         float(values.mean()),
         float(values.std()) if values.numel() > 1 else 0.0,
         None if cls is None else float(cls.norm()),
-        *(None if tensor is None else float((x - tensor).abs().max()) for tensor in expected),
+        None if tensor is None else float((x - tensor).abs().max()),
     )

@@ -21,7 +21,7 @@ from ..explain import METHODS
 from ..explorer import explore
 from ..fetch import fetch
 from ..fetch.urls import is_url, without_password
-from ..images import MAX_BYTES
+from ..images import MAX_BYTES, decode_data_url
 from ..names import KNOWN_MODELS
 from ..pipeline import ViTPipeline
 from ..structure import ModelStructure, describe
@@ -65,7 +65,7 @@ class Handlers:
 
     def pieces(self, lang: str, name: str, opened: Data) -> dict[str, str]:
         """The pieces of the page that no image changes, by their names on the ``page``."""
-        names = ("header", "badge", "notice", "hint", "about", "intro", "explorer", "api")
+        names = ("header", "badge", "notice", "hint", "camera", "about", "intro", "explorer", "api")
         values = {"name": name, "names": KNOWN_MODELS, "origin": opened["origin"]}
         values |= {"login": self.login, "most": MAX_BYTES}
         pieces = {piece: views.render(piece, lang, **values) for piece in names}
@@ -150,6 +150,19 @@ class Handlers:
             return await self.insides.look(await self.models.get(str(asked.get("model"))), lang, asked)
         except Exception as error:
             return {"problem": views.failure(error, lang)}
+
+    async def frame(self, asked: Any) -> Data:
+        """One image of the camera → its bars; the page sends no other until it has them. Nothing is kept."""
+        asked = asked if isinstance(asked, dict) else {}
+        lang = str(asked.get("lang"))
+        try:
+            pipe = await self.models.get(str(asked.get("model") or ""))
+            image = io.BytesIO(decode_data_url(str(asked.get("image"))))
+            image.name = "camera"
+            found = await self.worker.ask(pipe, image, 3)
+        except Exception as error:
+            return {"said": views.failure(error, lang), "problem": True}
+        return {"said": views.render("frame", lang, one=views.shown(found, pipe))}
 
     async def classify_files(
         self, files: list[Data] | None, lang: str, name: str
@@ -237,14 +250,12 @@ class Handlers:
 
     # Structure
 
-    async def structure(
-        self, lang: str, name: str, flow: bool, trace: bool, image: Data | None, url: str
-    ) -> str:
+    async def structure(self, lang: str, name: str, trace: bool, image: Data | None, url: str) -> str:
         """The annotated tree of the model in use, with the page's image traced through it if asked for."""
         try:
             pipe, given = await self._model(name, lang), image or url.strip()
             source = await self._open(pipe, image, url) if trace and given else None
-            found = await self._describe(pipe, lang, source, "execution" if flow else "module")
+            found = await self._describe(pipe, lang, source)
         except Exception as error:
             return views.failure(error, lang)
         return (views.message(lang, "no_trace") if trace and not given else "") + found.to_html(fragment=True)
@@ -260,7 +271,9 @@ class Handlers:
             return views.failure(error, lang)
         return found._repr_html_()
 
-    async def _describe(self, pipe: ViTPipeline, lang: Any, source: Any, order: Any) -> ModelStructure:
+    async def _describe(
+        self, pipe: ViTPipeline, lang: Any, source: Any, order: Any = "execution"
+    ) -> ModelStructure:
         with self._drawings:
             return await asyncio.to_thread(describe, pipe, lang, source, order=order)
 
@@ -277,10 +290,12 @@ class Handlers:
         except Exception as error:
             raise gr.Error(views.for_program(error), print_exception=False) from error
 
-    async def api_structure(self, model: str = "", lang: str = "en", order: str = "module") -> dict[str, Any]:
+    async def api_structure(
+        self, model: str = "", lang: str = "en", order: str = "execution"
+    ) -> dict[str, Any]:
         """The annotated structure of a model, as describe() gives it, and as ``text``."""
         try:
-            found = await self._describe(await self.models.get(model), lang, None, order)
+            found = await self._describe(await self.models.get(model), lang, None, order=order)
             return {**_for_client(found.to_dict()), "text": str(found)}
         except Exception as error:
             raise gr.Error(views.for_program(error), print_exception=False) from error

@@ -82,6 +82,9 @@ class Page:
         async def inside(asked: dict[str, Any]) -> dict[str, Any]:  # Gradio marks it, which no method lets it
             return await do.inside(asked)
 
+        async def frame(asked: dict[str, Any]) -> dict[str, Any]:
+            return await do.frame(asked)
+
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 self.image_inputs()
@@ -99,6 +102,8 @@ class Page:
             files = put(gr.File, "files", file_count="multiple", height=160, elem_id="files")
             all_button = put(gr.Button, {"value": "classify_all"}, elem_id="classify-all")
             results = self.scripted("results", "gallery.js")
+        with put(gr.Accordion, "live", open=False, elem_id="live"):
+            self.scripted("camera", "camera.js", server_functions=[frame])
         with put(gr.Accordion, "history", open=False, elem_id="past"):
             self.scripted("history", "gallery.js")
             clear = put(gr.Button, {"value": "clear_history"}, size="sm", elem_id="clear-history")
@@ -157,11 +162,10 @@ class Page:
     def structure(self, tab: gr.Tab) -> None:
         self.piece("intro")
         with gr.Row(elem_classes="vp-options"):
-            flow = self.put(gr.Checkbox, "order_execution", elem_id="order")
             trace = self.put(gr.Checkbox, "trace", elem_id="trace")
         tree = gr.HTML(elem_id="structure", padding=False)
-        given = [self.lang, self.model, flow, trace, self.image, self.url]
-        for event in (tab.select, flow.input, trace.input, self.lang.input):
+        given = [self.lang, self.model, trace, self.image, self.url]
+        for event in (tab.select, trace.input, self.lang.input):
             event(self.do.structure, given, tree, **_QUIET | {"show_progress": "minimal"})
 
     def explorer(self, _: gr.Tab) -> None:
