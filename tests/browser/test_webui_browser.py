@@ -550,6 +550,12 @@ def test_the_structure_with_the_image_traced_through_it(web: WebUI, visit: Any) 
     assert not numbers.is_visible()
     page.get_by_text("The numbers").click()
     assert "vit.layers.0.attention.q_proj" in numbers.inner_text()
+    page.locator("#structure summary", has_text="layers.0–5").first.click()
+    page.locator("#structure summary", has_text="vit.layers.0–5.attention").click()
+    page.get_by_label("中文", exact=True).check()
+    page.wait_for_selector("#structure .vs-text:has-text('残差连接绕过它')")
+    assert page.locator("#structure details[open]").count() == 4  # vit, a layer, its attention, the numbers
+    assert numbers.is_visible()
 
 
 @pytest.mark.long

@@ -136,7 +136,7 @@ def test_html_is_whole_and_self_contained(lang: Any) -> None:
         assert "script" not in page.tags
         shown = [depth for _, depth in structure._shown()]
         assert page.tags.count("details") == sum(map(int.__lt__, shown, shown[1:]))
-        assert text.count("<details open>") == 1  # the rest is folded: it fits a slide
+        assert len(re.findall(r"<details [^>]*open", text)) == 1  # the rest is folded: it fits a slide
         assert "url(" not in text
         assert "@import" not in text
         for row in structure.rows[1:]:

@@ -71,10 +71,10 @@ class Page:
         self.pieces[name] = gr.HTML(**options)
         return self.pieces[name]
 
-    def scripted(self, name: str, script: str, **options: Any) -> gr.HTML:
+    def scripted(self, name: str, file: str, **options: Any) -> gr.HTML:
         """A piece with a script of its own."""
-        text = Path(__file__).with_name(script).read_text("utf-8")
-        return self.piece(name, js_on_load=text, apply_default_css=False, elem_id=name, **options)
+        options |= {"js_on_load": script(file), "apply_default_css": False, "elem_id": name}
+        return self.piece(name, **options)
 
     def classify(self, _: gr.Tab) -> None:
         put, do = self.put, self.do
@@ -163,7 +163,7 @@ class Page:
         self.piece("intro")
         with gr.Row(elem_classes="vp-options"):
             trace = self.put(gr.Checkbox, "trace", elem_id="trace")
-        tree = gr.HTML(elem_id="structure", padding=False)
+        tree = gr.HTML(elem_id="structure", padding=False, js_on_load=script("structure.js"))
         given = [self.lang, self.model, trace, self.image, self.url]
         for event in (tab.select, trace.input, self.lang.input):
             event(self.do.structure, given, tree, **_QUIET | {"show_progress": "minimal"})
@@ -207,6 +207,11 @@ class Page:
         self.show_results(said.then)
         for event in (opened.then, self.show_answers(said.then).then, self.top_k.change):
             self.note_address(event)
+
+
+def script(file: str) -> str:
+    """One that runs when its component is there, with it as ``element``."""
+    return Path(__file__).with_name(file).read_text("utf-8")
 
 
 def says_in(lang: str, says: dict[str, str]) -> dict[str, str]:
