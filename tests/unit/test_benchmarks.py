@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
         "cold_start.py --model demo --rounds 1",
         "explore.py --rounds 1",
         "webui_load.py --clients 2 --seconds 3",
+        "page_up.py --rounds 1",
     ],
 )
 def test_it_prints_a_table(command: str) -> None:
