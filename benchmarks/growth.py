@@ -1,4 +1,4 @@
-"""A run ten and fifty times as long: images/s and peak memory must stay flat.
+"""A run ten and fifty times as long: CPU time for an image and peak memory must stay flat.
 
     python benchmarks/growth.py FOLDER
 
@@ -47,7 +47,7 @@ def main() -> None:
             assert process.stdout is not None
             rate, errors, images = map(float, process.stdout.read().split())
             _, _, usage = os.wait4(process.pid, 0)
-        memory = usage.ru_maxrss / 1024
+        memory, cpu = usage.ru_maxrss / 1024, 1000 * (usage.ru_utime + usage.ru_stime) / images
         first = first or (rate, memory)
         difference = f"{memory - first[1]:+.0f}"
         lines.append(
@@ -55,13 +55,14 @@ def main() -> None:
                 f"{images:,.0f}",
                 f"{rate:.0f}",
                 f"{rate / first[0]:.2f}",
+                f"{cpu:.1f}",
                 f"{memory:.0f}",
                 difference,
                 f"{errors:.0f}",
             ]
         )
     print(f"{machine()}\nmodel {options.model}\n")
-    table(["images", "images/s", "ratio", "peak MB", "difference", "errors"], lines)
+    table(["images", "images/s", "ratio", "CPU ms each", "peak MB", "difference", "errors"], lines)
 
 
 if __name__ == "__main__":
