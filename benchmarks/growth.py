@@ -20,12 +20,13 @@ from rounds import machine, table
 from vit_pipeline.sources import find_images
 
 RUN = """
-import sys
+import sys, time
 from vit_pipeline import ViTPipeline
 from vit_pipeline.batch import classify
 pipe = ViTPipeline.from_pretrained(sys.argv[1], device="cpu", dtype="auto")
+began = time.process_time()
 summary = classify(sys.argv[2], sys.argv[3], pipe, batch_size=32)
-print(summary.rate, summary.errors, summary.images)
+print(summary.rate, summary.errors, summary.images, time.process_time() - began)
 """
 
 
@@ -45,9 +46,9 @@ def main() -> None:
             command = [sys.executable, "-c", RUN, options.model, listed, Path(name) / "r.jsonl"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
-            rate, errors, images = map(float, process.stdout.read().split())
+            rate, errors, images, cpu = map(float, process.stdout.read().split())
             _, _, usage = os.wait4(process.pid, 0)
-        memory, cpu = usage.ru_maxrss / 1024, 1000 * (usage.ru_utime + usage.ru_stime) / images
+        memory = usage.ru_maxrss / 1024
         first = first or (rate, memory)
         difference = f"{memory - first[1]:+.0f}"
         lines.append(
@@ -55,7 +56,7 @@ def main() -> None:
                 f"{images:,.0f}",
                 f"{rate:.0f}",
                 f"{rate / first[0]:.2f}",
-                f"{cpu:.1f}",
+                f"{1000 * cpu / images:.1f}",
                 f"{memory:.0f}",
                 difference,
                 f"{errors:.0f}",
