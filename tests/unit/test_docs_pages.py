@@ -1,0 +1,144 @@
+"""The site's pages: their blocks run and print what is shown, both languages say the same, and the site builds.
+
+A page's blocks run in order, in one copy of ``examples/`` and one Python namespace: ``vit-pipeline`` in this
+process, other commands in a shell. A ``text`` block right below one of Python is what that prints. A page that runs
+nothing has nothing to test. ``UPDATE_GOLDEN=1`` writes what is printed into the pages, of both languages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import Run
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS / "en") for path in (DOCS / "en").rglob("*.md"))
+TRANSLATED = [page for page in PAGES if page.parts[0] != "reference"]
+_BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```$)?",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    text: str  #: a command, or a block of Python
+    shown: str  #: what the page says that it prints
+    kind: str
+    why: str | None  #: not run
+
+
+def steps(path: Path) -> list[Step]:
+    found = []
+    for block in _BLOCK.finditer(path.read_text(encoding="utf-8")):
+        why, kind, body, shown = (block[name] for name in ("why", "kind", "body", "shown"))
+        if kind == "python":
+            found.append(Step(body, shown or "", kind, why))
+        elif kind == "console":
+            for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+                command, _, printed = part.partition("\n")
+                found.append(Step(command, printed, kind, why))
+    return found
+
+
+RUNNING = [page for page in PAGES if any(step.why is None for step in steps(DOCS / "en" / page))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNING, ids=str)
+def test_what_a_page_shows(page: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "page"}
+    for step in steps(DOCS / "en" / page):
+        if step.why is not None:
+            continue
+        program, *arguments = shlex.split(step.text, comments=True) if step.kind == "console" else ["python"]
+        if program == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(step.text, str(page), "exec"), namespace)
+            printed = out.getvalue()
+        elif program == "vit-pipeline":
+            code, printed, said = run(*arguments)
+            if "error:" in step.shown or code:
+                printed += "".join(line for line in said.splitlines(keepends=True) if line.startswith("error:"))
+                assert "error:" in step.shown, said
+        elif program == "export":
+            monkeypatch.setenv(*arguments[0].split("=", 1))
+            continue
+        else:
+            printed = subprocess.run(["bash", "-ec", step.text], check=True, capture_output=True, text=True).stdout
+        printed = printed.replace(str(tmp_path), "/home/you")
+        if step.shown and os.environ.get("UPDATE_GOLDEN"):
+            update(page, step, printed)
+        elif step.shown:
+            assert printed.strip("\n") == step.shown.strip("\n"), step.text
+
+
+def update(page: Path, step: Step, printed: str) -> None:
+    between, after = ("```\n\n```text\n", "```") if step.kind == "python" else ("\n", "")
+    for lang in ("en", "zh"):
+        path = DOCS / lang / page
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        for own in (each for each in (steps(path) if text else ()) if plain(each) == plain(step)):
+            old, new = (f"{own.text}{between}{shown}{after}" for shown in (own.shown, printed.strip("\n") + "\n"))
+            text = text.replace(old, new)
+        if text:
+            path.write_text(text, encoding="utf-8")
+
+
+def plain(step: Step) -> tuple[str, str, str | None]:
+    """Comments aside."""
+    return re.sub(r"(^|  +)#.*$", "", step.text, flags=re.MULTILINE).rstrip(), step.kind, step.why
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=str)
+def test_both_languages_show_the_same(page: Path) -> None:
+    english, chinese = (steps(DOCS / lang / page) for lang in ("en", "zh"))
+    assert [*map(plain, english)] == [*map(plain, chinese)]
+    assert [step.shown for step in english] == [step.shown for step in chinese]
+
+
+def test_the_same_pages_are_there() -> None:
+    assert TRANSLATED == sorted(path.relative_to(DOCS / "zh") for path in (DOCS / "zh").rglob("*.md"))
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*/**/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+def test_every_block_runs_or_says_why_not(path: Path) -> None:
+    """Besides commands and Python there is only what is printed, and what Sphinx puts in, ``{…}``."""
+    text = path.read_text(encoding="utf-8")
+    fences = [fence for fence in re.findall(r"^```(.*)$", text, re.MULTILINE) if not fence.startswith("{")]
+    assert {*fences} <= {"console", "python", "text", ""}
+    not_run = re.findall(r"^<!-- not run: \w.* -->\n```", text, re.MULTILINE)
+    assert len(not_run) == text.count("not run:")
+    assert all(step.text.strip() for step in steps(path))
+
+
+def test_the_environment_is_described() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "vit_pipeline").rglob("*.py"))
+    page = (DOCS / "en/reference/environment.md").read_text(encoding="utf-8")
+    for name in {*re.findall(r"VIT_PIPELINE_[A-Z_]+|MODELSCOPE_[A-Z_]+", code)}:
+        assert f"`{name}`" in page, name
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "scripts" / "build_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build_docs"] = module
+    spec.loader.exec_module(module)
+    return module
