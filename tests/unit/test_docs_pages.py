@@ -85,7 +85,12 @@ def test_what_a_page_shows(page: Path, run: Run, tmp_path: Path, monkeypatch: py
         if step.shown and os.environ.get("UPDATE_GOLDEN"):
             update(page, step, printed)
         elif step.shown:
-            assert printed.strip("\n") == step.shown.strip("\n"), step.text
+            assert steady(printed) == steady(step.shown), step.text
+
+
+def steady(printed: str) -> str:
+    """Without what is different each time: how fast it was, and the version of transformers."""
+    return re.sub(r"[\d.,]+ images/s|transformers \d+\.\d+\.\d+", "…", printed).strip("\n")
 
 
 def update(page: Path, step: Step, printed: str) -> None:
@@ -101,8 +106,9 @@ def update(page: Path, step: Step, printed: str) -> None:
 
 
 def plain(step: Step) -> tuple[str, str, str | None]:
-    """Comments aside."""
-    return re.sub(r"(^|  +)#.*$", "", step.text, flags=re.MULTILINE).rstrip(), step.kind, step.why
+    """Comments and the course's language aside."""
+    text = re.sub(r"(^|  +)#.*$|(?<=notebooks/)(en|zh)(?=/)", "", step.text, flags=re.MULTILINE)
+    return text.rstrip(), step.kind, step.why
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=str)
@@ -113,7 +119,9 @@ def test_both_languages_show_the_same(page: Path) -> None:
 
 
 def test_the_same_pages_are_there() -> None:
-    assert TRANSLATED == sorted(path.relative_to(DOCS / "zh") for path in (DOCS / "zh").rglob("*.md"))
+    """The reference is in English only; in Chinese there is a page that leads there."""
+    chinese = sorted(path.relative_to(DOCS / "zh") for path in (DOCS / "zh").rglob("*.md"))
+    assert [page for page in chinese if page.parts[0] != "reference"] == TRANSLATED
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*/**/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
