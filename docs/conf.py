@@ -23,7 +23,7 @@ LANG = "zh" if tags.has("zh") else "en"  # type: ignore[name-defined] # noqa: F8
 project, author, copyright = "vit-pipeline", "the authors of vit-pipeline", "the authors of vit-pipeline"
 html_title = "vit-pipeline"
 language = {"en": "en", "zh": "zh_CN"}[LANG]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.intersphinx"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_*"]
 nitpicky = True
 nitpick_ignore_regex = [  # others' classes, whose documentation is elsewhere, and two that nobody needs to know
@@ -101,7 +101,8 @@ def other_language(app: Any, page: str, template: str, context: dict[str, Any], 
     if "body" not in context or not tree:
         return
     lang, said = ("en", "English") if LANG == "zh" else ("zh", "中文")
-    there = page if (HERE / lang / f"{page}.md").exists() else f"{page.partition('/')[0]}/index"
+    nearest = page, f"{page.partition('/')[0]}/index", "index"
+    there = next(name for name in nearest if (HERE / lang / f"{name}.md").exists())
     link = context["pathto"](f"../{lang}/{there}.html", 1)
     tag = f'<a href="{link}" lang="{lang}" hreflang="{lang}">{said}</a>'
     context["body"] = f'<p class="language">{tag}</p>\n{context["body"]}'
@@ -111,6 +112,3 @@ def setup(app: Any) -> None:
     app.add_search_language(Chinese)
     app.connect("source-read", from_the_code)
     app.connect("html-page-context", other_language)
-    if LANG == "zh":  # the reference is in English; links into it are checked, too
-        inventory = Path(app.outdir).with_name("en") / "objects.inv"
-        app.config.intersphinx_mapping = {"en": ("../en", str(inventory))}
