@@ -6,11 +6,13 @@ a page can be used there.
 
 import re
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import typer
-from sphinx.search.zh import SearchChinese
+from sphinx.search.en import SearchEnglish
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -48,19 +50,18 @@ html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
 
-class Chinese(SearchChinese):
-    """Words are not cut out of Chinese text: each pair of neighbouring characters is one, here and in the browser."""
+class Chinese(SearchEnglish):
+    """Chinese text has no spaces: each pair of neighbouring characters is a word, here and in the browser."""
 
+    lang = "zh"
     js_splitter_code = (HERE / "static" / "pairs.js").read_text("utf-8")
 
     def split(self, input: str) -> list[str]:
-        words = re.findall(r"[\u3400-\u9fff]+|[^\W\u3400-\u9fff]+", input)
-        self.latin_terms.update(word for word in words if word.isascii())
-        return [
-            part
-            for word in words
-            for part in ([word] if word < "\u3400" or len(word) == 1 else map("".join, zip(word, word[1:])))
-        ]
+        found = []
+        for word in re.findall(r"[\u3400-\u9fff]+|[^\W\u3400-\u9fff]+", input):
+            is_chinese = "\u3400" <= word[0] <= "\u9fff" and len(word) > 1
+            found += [a + b for a, b in pairwise(word)] if is_chinese else [word]
+        return found
 
 
 def _commands() -> list[dict[str, Any]]:
@@ -71,44 +72,65 @@ def _commands() -> list[dict[str, Any]]:
         context = command.make_context(name, [], resilient_parsing=True)
         records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
         usage = " ".join(command.collect_usage_pieces(context))
-        found.append({"name": name, "help": command.help, "usage": usage, "options": [r for r in records if r]})
+        found.append(
+            {"name": name, "help": command.help, "usage": usage, "options": [r for r in records if r]}
+        )
     return found
 
 
-def _titles() -> dict[str, str]:
-    """How each part is headed: its name in transformers and its role, or the role's brief for a step without a name."""
-    found = {}
-    for key, role in ROLES.items():
-        names = dict.fromkeys(path.rpartition(".")[2] for path in (*role.paths, *role.old) if path[-1] != "#")
-        brief = TEXTS[LANG][key][0]
-        found[key] = f"{', '.join(f'`{name}`' for name in names)}: {brief}" if names else brief
+def _names() -> dict[str, list[str]]:
+    """What each part is called, in transformers today and before; a step that never prints has no name.
+
+    A name that several parts have is followed by the path inside a layer that tells them apart.
+    """
+    paths = {
+        key: [path for path in (*role.paths, *role.old) if path[-1] != "#"] for key, role in ROLES.items()
+    }
+    found = {key: [*dict.fromkeys(path.rpartition(".")[2] for path in own)] for key, own in paths.items()}
+    often = Counter(names[0] for names in found.values() if names)
+    for key, names in found.items():
+        if names and often[names[0]] > 1:
+            names.insert(0, paths[key][0].rpartition("#.")[2])
     return found
 
 
 FROM_THE_CODE: dict[str, Any] = {
     "reference/commands": {"commands": _commands},
-    "explanation/parts": {"roles": ROLES, "texts": TEXTS[LANG], "titles": _titles},
+    "explanation/parts": {"roles": ROLES, "texts": TEXTS[LANG], "names": _names},
 }
 
 
-def from_the_code(app: Any, page: str, source: list[str]) -> None:
+def prepare(app: Any, page: str, source: list[str]) -> None:
+    """Fill in what comes from the code; outside code, a line break between Chinese characters is no space."""
+    parts = re.split(r"(^```.*?^```$)", source[0], flags=re.MULTILINE | re.DOTALL)
+    parts[::2] = [
+        re.sub(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])", "", text)
+        for text in parts[::2]
+    ]
+    source[0] = "".join(parts)
     if page in FROM_THE_CODE:
         source[0] = app.builder.templates.environment.from_string(source[0]).render(FROM_THE_CODE[page])
 
 
-def other_language(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """A link to the same page in the other language, or to the nearest above it, at the head of each page."""
+def finish(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """A link to the same page in the other language, or to the nearest above it; and what axe-core finds wanting."""
+    navigation = context["furo_navigation_tree"]
+    context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" not in context or not tree:
         return
     lang, said = ("en", "English") if LANG == "zh" else ("zh", "中文")
     nearest = page, f"{page.partition('/')[0]}/index", "index"
     there = next(name for name in nearest if (HERE / lang / f"{name}.md").exists())
     link = context["pathto"](f"../{lang}/{there}.html", 1)
-    tag = f'<a href="{link}" lang="{lang}" hreflang="{lang}">{said}</a>'
-    context["body"] = f'<p class="language">{tag}</p>\n{context["body"]}'
+    tag = f'<p class="language"><a href="{link}" lang="{lang}" hreflang="{lang}">{said}</a></p>'
+    body = context["body"].replace(
+        "<pre>", '<pre tabindex="0">'
+    )  # what scrolls can be reached with the keyboard
+    body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+    context["body"] = f"{tag}\n{body}"
 
 
 def setup(app: Any) -> None:
     app.add_search_language(Chinese)
-    app.connect("source-read", from_the_code)
-    app.connect("html-page-context", other_language)
+    app.connect("source-read", prepare)
+    app.connect("html-page-context", finish, priority=900)  # after Furo

@@ -74,13 +74,17 @@ def test_what_a_page_shows(page: Path, run: Run, tmp_path: Path, monkeypatch: py
         elif program == "vit-pipeline":
             code, printed, said = run(*arguments)
             if "error:" in step.shown or code:
-                printed += "".join(line for line in said.splitlines(keepends=True) if line.startswith("error:"))
+                printed += "".join(
+                    line for line in said.splitlines(keepends=True) if line.startswith("error:")
+                )
                 assert "error:" in step.shown, said
         elif program == "export":
             monkeypatch.setenv(*arguments[0].split("=", 1))
             continue
         else:
-            printed = subprocess.run(["bash", "-ec", step.text], check=True, capture_output=True, text=True).stdout
+            printed = subprocess.run(
+                ["bash", "-ec", step.text], check=True, capture_output=True, text=True
+            ).stdout
         printed = printed.replace(str(tmp_path), "/home/you")
         if step.shown and os.environ.get("UPDATE_GOLDEN"):
             update(page, step, printed)
@@ -99,7 +103,9 @@ def update(page: Path, step: Step, printed: str) -> None:
         path = DOCS / lang / page
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         for own in (each for each in (steps(path) if text else ()) if plain(each) == plain(step)):
-            old, new = (f"{own.text}{between}{shown}{after}" for shown in (own.shown, printed.strip("\n") + "\n"))
+            old, new = (
+                f"{own.text}{between}{shown}{after}" for shown in (own.shown, printed.strip("\n") + "\n")
+            )
             text = text.replace(old, new)
         if text:
             path.write_text(text, encoding="utf-8")
