@@ -1,8 +1,8 @@
-"""The site's pages: their blocks run and print what is shown, both languages say the same, and the site builds.
+"""The site's pages: their blocks run and print what is shown, and both languages say the same.
 
 A page's blocks run in order, in one copy of ``examples/`` and one Python namespace: ``vit-pipeline`` in this
-process, other commands in a shell. A ``text`` block right below one of Python is what that prints. A page that runs
-nothing has nothing to test. ``UPDATE_GOLDEN=1`` writes what is printed into the pages, of both languages.
+process, other commands in a shell. A ``text`` block right below one of Python is what that prints.
+``UPDATE_GOLDEN=1`` writes what is printed into the pages, of both languages. ``make docs`` builds the site.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS / "en") for path in (DOCS / "en").rglob("*.md"))
 TRANSLATED = [page for page in PAGES if page.parts[0] != "reference"]
 _BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```$)?",
+    r"^(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```\n"
+    r"(?:\n```text\n(?P<shown>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -146,6 +147,23 @@ def test_the_environment_is_described() -> None:
     page = (DOCS / "en/reference/environment.md").read_text(encoding="utf-8")
     for name in {*re.findall(r"VIT_PIPELINE_[A-Z_]+|MODELSCOPE_[A-Z_]+", code)}:
         assert f"`{name}`" in page, name
+
+
+def test_the_check_of_the_finished_pages_finds_what_is_wrong(tmp_path: Path) -> None:
+    page = '<p id="here"><a href="#here">a</a><a href="#gone">b</a><a href="gone.html">c</a>'
+    for name, text in {
+        "index.html": '<script src="https://example.com/a.js"></script><a href="https://example.com">d</a>',
+        "en/index.html": page,
+        "zh/index.html": '<a href="../en/index.html#here">e</a><img src="//example.com/a.png">',
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert sorted(load_script().problems(tmp_path)) == [
+        "en/index.html: no such anchor, #gone",
+        "en/index.html: nothing is at gone.html",
+        "index.html loads https://example.com/a.js",
+        "zh/index.html loads //example.com/a.png",
+    ]
 
 
 def load_script() -> ModuleType:
