@@ -4,6 +4,7 @@ Pages that are made of the program itself, such as the commands, are Jinja templ
 ``FROM_THE_CODE`` has for them.
 """
 
+import json
 import re
 import sys
 from collections import Counter
@@ -93,6 +94,30 @@ def _names() -> dict[str, list[str]]:
     return found
 
 
+def _notebook(name: str) -> str:
+    """A notebook of the course with its outputs, as Markdown."""
+    text = (HERE.parent / "notebooks" / LANG / f"{name}.ipynb").read_text("utf-8")
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            source = re.sub(r"]\((\w+)\.ipynb\)", r"](\1.md)", source)
+            parts.append(source.replace("](../", "](../../../notebooks/"))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            shown = output.get("data") or {"text/plain": output.get("text", [])}
+            kind = next(
+                kind for kind in ("text/html", "image/png", "image/jpeg", "text/plain") if kind in shown
+            )
+            value = "".join(shown[kind])
+            image = f'<p><img alt="{OUTPUT[LANG]}" src="data:{kind};base64,{value}"></p>'
+            ways = {"text/html": f"```{{raw}} html\n{value}\n```", "text/plain": f"```text\n{value}\n```"}
+            parts.append(ways.get(kind, image))
+    return "\n\n".join(parts)
+
+
+OUTPUT = {"en": "what the cell above draws", "zh": "上面的单元格画出的图"}
 FROM_THE_CODE: dict[str, Any] = {
     "reference/commands": {"commands": _commands},
     "explanation/parts": {"roles": ROLES, "texts": TEXTS[LANG], "names": _names},
@@ -107,8 +132,9 @@ def prepare(app: Any, page: str, source: list[str]) -> None:
         for text in parts[::2]
     ]
     source[0] = "".join(parts)
-    if page in FROM_THE_CODE:
-        source[0] = app.builder.templates.environment.from_string(source[0]).render(FROM_THE_CODE[page])
+    own = FROM_THE_CODE.get(page, {"notebook": _notebook} if page.startswith("course/") else None)
+    if own:
+        source[0] = app.builder.templates.environment.from_string(source[0]).render(own)
 
 
 def finish(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
