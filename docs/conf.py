@@ -102,6 +102,8 @@ def _notebook(name: str) -> str:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             source = re.sub(r"]\((\w+)\.ipynb\)", r"](\1.md)", source)
+            other = r'<a href="../../\2/course/\3.html" lang="\2">\1</a>'
+            source = re.sub(r"\[([^]]+)]\(\.\./(en|zh)/(\w+)\.ipynb\)", other, source)
             parts.append(source.replace("](../", "](../../../notebooks/"))
             continue
         parts.append(f"```python\n{source}\n```")
