@@ -39,7 +39,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-add_module_names = False
 
 html_theme = "furo"
 html_static_path = ["static"]
@@ -128,15 +127,13 @@ FROM_THE_CODE: dict[str, Any] = {
 
 def prepare(app: Any, page: str, source: list[str]) -> None:
     """Fill in what comes from the code; outside code, a line break between Chinese characters is no space."""
-    parts = re.split(r"(^```.*?^```$)", source[0], flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [
-        re.sub(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])", "", text)
-        for text in parts[::2]
-    ]
+    text = source[0]
+    if own := FROM_THE_CODE.get(page, {"notebook": _notebook} if page.startswith("course/") else None):
+        text = app.builder.templates.environment.from_string(text).render(own)
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    break_in_chinese = r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])"
+    parts[::2] = [re.sub(break_in_chinese, "", part) for part in parts[::2]]
     source[0] = "".join(parts)
-    own = FROM_THE_CODE.get(page, {"notebook": _notebook} if page.startswith("course/") else None)
-    if own:
-        source[0] = app.builder.templates.environment.from_string(source[0]).render(own)
 
 
 def finish(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
