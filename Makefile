@@ -59,7 +59,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build docs/_build *.egg-info
 
 # What predict needs, and nothing else.
 .venv/installed: constraints.txt pyproject.toml
