@@ -131,7 +131,7 @@ def prepare(app: Any, page: str, source: list[str]) -> None:
     if own := FROM_THE_CODE.get(page, {"notebook": _notebook} if page.startswith("course/") else None):
         text = app.builder.templates.environment.from_string(text).render(own)
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
-    break_in_chinese = r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])"
+    break_in_chinese = r"(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u3000-\u9fff\uff00-\uffef])"
     parts[::2] = [re.sub(break_in_chinese, "", part) for part in parts[::2]]
     source[0] = "".join(parts)
 

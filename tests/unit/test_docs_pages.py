@@ -8,20 +8,22 @@ process, other commands in a shell. A ``text`` block right below one of Python i
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import doctest
+import importlib
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from conftest import Run
+
+import vit_pipeline
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -142,6 +144,23 @@ def test_every_block_runs_or_says_why_not(path: Path) -> None:
     assert all(step.text.strip() for step in steps(path))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in (ROOT / "vit_pipeline").rglob("*.py") if ">>>" in path.read_text("utf-8")),
+    ids=lambda path: path.stem,
+)
+def test_the_examples_of_the_reference(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in docstrings, as if after ``from vit_pipeline import ViTPipeline``."""
+    monkeypatch.chdir(ROOT)
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    found = doctest.testmod(
+        importlib.import_module(name), extraglobs={"ViTPipeline": vit_pipeline.ViTPipeline}
+    )
+    assert found.attempted
+    assert not found.failed
+
+
 def test_the_environment_is_described() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "vit_pipeline").rglob("*.py"))
     page = (DOCS / "en/reference/environment.md").read_text(encoding="utf-8")
@@ -158,19 +177,10 @@ def test_the_check_of_the_finished_pages_finds_what_is_wrong(tmp_path: Path) -> 
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert sorted(load_script().problems(tmp_path)) == [
+    problems = runpy.run_path(str(ROOT / "scripts" / "build_docs.py"))["problems"]
+    assert sorted(problems(tmp_path)) == [
         "en/index.html: no such anchor, #gone",
         "en/index.html: nothing is at gone.html",
         "index.html loads https://example.com/a.js",
         "zh/index.html loads //example.com/a.png",
     ]
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "scripts" / "build_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["build_docs"] = module
-    spec.loader.exec_module(module)
-    return module
