@@ -13,7 +13,7 @@ from test_webui_browser import browser  # noqa: F401
 
 pytestmark = pytest.mark.long
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PAGES = ("index", "tutorial", "course/3_attention", "howto/faster", "explanation/parts")
+PAGES = ("index", "tutorial", "course/0_tutorial", "course/3_attention", "howto/faster", "explanation/parts")
 
 
 @pytest.fixture(scope="module")
