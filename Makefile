@@ -1,6 +1,7 @@
 # make demo       classify the example photos, offline after the install
 # make webui      the page in the browser, http://127.0.0.1:7860
 # make test       the tests;  make test-quick: those that answer in under a minute;  make check-all: also the long ones
+# make docs       builds the site, strictly, offline: docs/_build/index.html
 # make explorer   writes docs/explorer.html, the cat followed through the embedded model
 # make check      ruff, mypy, import-linter
 # make notebooks  runs the course again;  make screenshots: those of the READMEs
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PILLOW13 := $(BIN)/python -m pip install --quiet --no-deps pillow==13.0.0
 PREDICT := $(BIN)/vit-pipeline predict --model demo
 
-.PHONY: demo test test-quick check-all webui notebooks screenshots explorer check fuzz format clean
+.PHONY: demo test test-quick check-all webui notebooks screenshots docs explorer check fuzz format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -28,6 +29,9 @@ notebooks: .venv/installed-dev
 
 screenshots: .venv/installed-dev
 	$(BIN)/python scripts/screenshots.py
+
+docs: .venv/installed-dev
+	$(BIN)/python scripts/build_docs.py
 
 explorer: .venv/installed
 	$(BIN)/vit-pipeline explore --model demo -o docs/explorer.html examples/cat.png
@@ -55,7 +59,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build docs/_build *.egg-info
 
 # What predict needs, and nothing else.
 .venv/installed: constraints.txt pyproject.toml

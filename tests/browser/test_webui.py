@@ -91,7 +91,8 @@ def test_classify_is_predict(web: WebUI) -> None:
     assert answer == predict(CAT, "demo", top_k=3).to_dict() | {"source": "cat.png"}
 
 
-SNIPPET = re.search(r"```python\n(from gradio_client.*?)```", (ROOT / "docs" / "webui.md").read_text(), re.S)
+PAGE = (ROOT / "docs/en/howto/webui.md").read_text("utf-8")
+SNIPPET = re.search(r"```python\n(from gradio_client.*?)```", PAGE, re.S)
 
 
 def test_the_documented_calls_run_in_another_process(web: WebUI, tmp_path: Path, photo_server: str) -> None:

@@ -100,7 +100,7 @@ def _extras() -> dict[str, Any]:
     from packaging.utils import canonicalize_name
 
     installed = {canonicalize_name(each.name) for each in metadata.distributions()}
-    extras = set(metadata.metadata("vit-pipeline").get_all("Provides-Extra") or ()) - {"all", "dev"}
+    extras = set(metadata.metadata("vit-pipeline").get_all("Provides-Extra") or ()) - {"all", "dev", "docs"}
     found: dict[str, Any] = {extra: {"installed": True} for extra in sorted(extras)}
     for each in map(Requirement, metadata.requires("vit-pipeline") or ()):
         for extra in extras:

@@ -101,7 +101,7 @@ def compare(left: Any, right: Any, lang: Language = "en", **options: Any) -> Com
     """Two models side by side.
 
     Args:
-        left: what :func:`vit_pipeline.structure.describe` takes, or a ``ModelStructure``.
+        left: what :func:`vit_pipeline.describe` takes, or a ``ModelStructure``.
         right: the same.
         lang: language of the explanations.
         options: other arguments of ``describe``.
