@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_installed
 from .inside import BATCH, Floats, Indices
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def saco(importance: Floats, drop: Floats) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on many images. Pairs: the mean, and half of its 95 % interval (1.96 s/√n)."""
+    """One method on many images. Pairs: the mean, and half of its 95 % interval (Student's t)."""
 
     method: str
     images: int
@@ -99,8 +99,9 @@ class Row:
 def evaluate(explanations: Iterable[Explanation], methods: Sequence[str]) -> list[Row]:
     """Which method to trust: measured on many images, the most faithful first, random and centre among them.
 
-    Raises ArgumentError for fewer than two images; CheckpointError for a backbone.
+    Raises ArgumentError for fewer than two images, or without scipy; CheckpointError for a backbone.
     """
+    check_installed("scipy", "measuring methods")
     found: dict[str, list[Faithfulness]] = {method: [] for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
     for e in explanations:
@@ -133,4 +134,7 @@ def evaluate(explanations: Iterable[Explanation], methods: Sequence[str]) -> lis
 
 
 def _interval(values: Floats) -> tuple[float, float]:
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
+    from scipy.stats import t
+
+    wide = t.ppf(0.975, len(values) - 1)
+    return float(values.mean()), float(wide * values.std(ddof=1) / len(values) ** 0.5)

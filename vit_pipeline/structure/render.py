@@ -205,7 +205,7 @@ class ModelStructure(Shown):
         return {dtype: self.params * size for dtype, size in bytes_per_value.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it. What is counted as ``macs…``: :class:`vit_pipeline.structure.measure.Cost`."""
+        """Everything, as JSON has it; ``macs…`` as in :class:`vit_pipeline.structure.measure.Cost`."""
         entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return entry | {"weight_bytes": self.weight_bytes}
 
