@@ -35,6 +35,7 @@ nitpick_ignore_regex = [
 ]
 
 myst_heading_anchors = 3
+smartquotes = False  # or options get dashes: “--image”
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -153,7 +154,23 @@ def finish(app: Any, page: str, template: str, context: dict[str, Any], tree: An
     context["body"] = f"{tag}\n{body}"
 
 
+ATTRIBUTES: dict[str, list[str]] = {}
+
+
+def keep(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Before Napoleon, which takes what stands before a colon in an attribute's text for its type."""
+    if what == "attribute":
+        ATTRIBUTES[name] = [*lines]
+
+
+def put_back(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """After Napoleon."""
+    lines[:] = ATTRIBUTES.get(name, lines)
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", keep, priority=400)
+    app.connect("autodoc-process-docstring", put_back, priority=600)
     app.add_search_language(Chinese)
     app.connect("source-read", prepare)
     app.connect("html-page-context", finish, priority=900)  # after Furo
