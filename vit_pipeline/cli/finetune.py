@@ -59,7 +59,7 @@ def finetune(
 
     Writes a folder that predict, evaluate and plain transformers load, with a model card.
 
-    Example: vit-pipeline finetune photos/ -o my-model && vit-pipeline predict -m my-model cat.jpg
+    Example: vit-pipeline finetune photos/ -o my-model && vit-pipeline predict -m ./my-model cat.jpg
     """
     from ..errors import check_installed
 
