@@ -66,6 +66,7 @@ def test_begins_with_the_image_and_ends_with_its_class(demo: ViTPipeline) -> Non
         assert sum(set(line) <= set(" ░▒▓█") for line in lines if line) == 8
         assert lines[-1] == answer
     assert "cat 56.17%" in str(structure)
+    assert structure.to_dict()["seen"].keys() == {"patch", "colours", "attention", "lens"}
     page = structure.to_html()
     assert page.count("data:image/png") == 3  # the image twice, and the veil
     assert page.index("data:image/png") < page.index("2,693,578") < page.index("Predicted class: cat")

@@ -207,6 +207,8 @@ class ModelStructure(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it; ``macs…`` as in :class:`vit_pipeline.structure.measure.Cost`."""
         entry: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for picture in ("image", "veil") if self.seen else ():
+            del entry["seen"][picture]
         return entry | {"weight_bytes": self.weight_bytes}
 
     @property
