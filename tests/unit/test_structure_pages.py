@@ -19,7 +19,7 @@ from vit_trees import tiny
 
 from vit_pipeline.names import DATA_FOLDER
 from vit_pipeline.structure import ModelStructure, compare, describe
-from vit_pipeline.structure.render import wrap
+from vit_pipeline.structure.text import wrap
 
 pytestmark = pytest.mark.slow
 
