@@ -479,6 +479,20 @@ def test_a_chinese_page_has_no_english_sentence(web: WebUI, visit: Any) -> None:
 
 
 @pytest.mark.long
+def test_chinese_was_chosen_in_an_english_browser(web: WebUI, visit: Any) -> None:
+    """Gradio's own words, which are in the browser's language, are replaced."""
+    visitor = visit(web.url, locale="en-US")
+    visitor.page.wait_for_load_state("networkidle")
+    visitor.choose_language("中文", "分类")
+    visitor.page.locator("#several button").first.click()
+    area = visitor.page.locator("#files [data-testid=upload-text]")
+    area.wait_for(state="attached")
+    assert "Drop" not in visitor.page.inner_text("#several")
+    shown = "e => [getComputedStyle(e).visibility, getComputedStyle(e, '::after').content]"
+    assert area.evaluate(shown) == ["hidden", '"把文件拖到这里，或点击选择"']
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_camera_never_queues(web: WebUI, visit: Any, lang: str) -> None:
     visitor = visit(f"{web.url}/?lang={lang}")
