@@ -221,8 +221,9 @@ def test_chinese_is_set_as_chinese(name: str) -> None:
 @both
 def test_numbers_in_the_prose_of_models(lang: str) -> None:
     first = prose(read("0_tutorial", lang))
+    percent = {"en": " %", "zh": "%"}[lang]
     for model in KNOWN_MODELS.values():
-        assert f"{model.top1:.2f} %" in first
+        assert f"{model.top1:.2f}{percent}" in first
     card = Path(str(KNOWN_MODELS["vit-base"].config)).read_text()
     assert '"num_hidden_layers": 12' in card  # 12 layers, 1000 classes
 
