@@ -7,7 +7,8 @@ from vit_pipeline import ViTPipeline, teach
 teach.speak(LANG)
 pipe = ViTPipeline.from_pretrained("demo", device="cpu")  # or "vit-base"
 model = pipe.model.requires_grad_(False)
-embeddings, P = model.vit.embeddings, model.config.patch_size
+embeddings, P, D = model.vit.embeddings, model.config.patch_size, model.config.hidden_size
+print(f"{D = }")
 
 # %% sequence
 pixel_values = pipe.preprocess(pipe.read(root / "examples/cat.png"))  # (1, 3, H, W)
@@ -71,6 +72,9 @@ show(without)
 
 # %% without-any
 show(answer(tokens, 0 * positions, 0 * cls_position))
+
+# %% without-cls
+show(answer(tokens, positions, 0 * cls_position))
 
 # %% shuffled
 order = torch.randperm(N, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,15 @@ from vit_pipeline import ViTPipeline, teach
 teach.speak(LANG)
 
 
+# %% scale
+torch.manual_seed(0)
+for d in (4, 64, 1024):
+    q, k = torch.randn(2, 65, d)  # 65 tokens; all numbers have variance 1
+    scores = q @ k.T
+    most, scaled = (s.softmax(-1).amax(-1).mean() for s in (scores, scores / scores.std()))
+    print(f"d = {d:4}  standard deviation {scores.std():4.1f}  {most:.0%} → {scaled:.0%}")
+
+
 # %% attention
 class Attention(nn.Module):
     def __init__(self, D, heads):
@@ -15,9 +24,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(D, D) for _ in range(4))
 
-    def forward(self, x):  # (B, N, D)
+    def forward(self, x):  # (B, T, D), where T = N + 1: N patches and CLS
         projected = self.q_proj(x), self.k_proj(x), self.v_proj(x)
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in projected)  # (B, heads, N, d)
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in projected)  # (B, heads, T, d)
         x = F.scaled_dot_product_attention(q, k, v)  # softmax(QKᵀ/√d)·V
         return self.o_proj(x.transpose(1, 2).flatten(2))
 
@@ -30,7 +39,7 @@ class Layer(nn.Module):
         self.attention = Attention(D, heads)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(D, hidden), "fc2": nn.Linear(hidden, D)})
 
-    def forward(self, x):
+    def forward(self, x):  # (B, T, D)
         x = x + self.attention(self.layernorm_before(x))  # Eq. 2
         y = F.gelu(self.mlp.fc1(self.layernorm_after(x)))
         return x + self.mlp.fc2(y)  # Eq. 3
@@ -49,7 +58,7 @@ class ViT(nn.Module):
 
     def forward(self, pixel_values):  # (B, 3, H, W)
         x = self.projection(pixel_values).flatten(2).mT  # (B, N, D)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, T, D)
         x = x + self.position_embeddings  # Eq. 1
         for layer in self.layers:
             x = layer(x)
@@ -92,7 +101,7 @@ teach.check("parameters", mine)
 
 
 # %% post-norm
-def mine(x, attention, mlp, norm_1, norm_2):
+def mine(x, attention, mlp, norm_1, norm_2):  # (T, D), functions → (T, D)
     return ...
 
 

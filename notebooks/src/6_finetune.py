@@ -22,7 +22,7 @@ if FOLDER is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((digits.images[number] * 15.9).astype("uint8")).resize((32, 32)).save(file)
 found = sorted(FOLDER.glob("test/*/*"))
-teach.tiles([Image.open(file) for file in found[:: len(found) // 10]], columns=10, size=0.8)
+teach.tiles([Image.open(file).convert("RGB") for file in found[:: len(found) // 10]], columns=10, size=0.8)
 
 # %% before
 for file in found[:: len(found) // 5]:
@@ -48,9 +48,10 @@ titles = [f"{one.truth} → {one.predicted}  {one.confidence:.0%}" for one in wr
 teach.tiles([pipe.read(one.seen) for one in wrong], titles)
 
 # %% sure
+print("sure  right  answers")
 for images, mean, share in result.reliability.bins:
     if images:
-        print(f"{mean:4.0%} {share:6.0%} {images:6}")
+        print(f"{mean:4.0%} {share:6.0%} {images:8}")
 
 # %% full
 EPOCHS = 5

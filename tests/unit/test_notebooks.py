@@ -221,8 +221,9 @@ def test_chinese_is_set_as_chinese(name: str) -> None:
 @both
 def test_numbers_in_the_prose_of_models(lang: str) -> None:
     first = prose(read("0_tutorial", lang))
+    percent = {"en": " %", "zh": "%"}[lang]
     for model in KNOWN_MODELS.values():
-        assert f"{model.top1:.2f} %" in first
+        assert f"{model.top1:.2f}{percent}" in first
     card = Path(str(KNOWN_MODELS["vit-base"].config)).read_text()
     assert '"num_hidden_layers": 12' in card  # 12 layers, 1000 classes
 
@@ -247,6 +248,41 @@ def test_what_the_second_notebook_says_of_rounding() -> None:
     for layer in pipe.model.vit.layers:
         layer.mlp.activation_fn = torch.nn.GELU("tanh")
     assert 1e-6 < by_eps < moved()
+
+
+@both
+def test_what_the_prose_says_of_the_outputs(lang: str) -> None:
+    """Statements that another model, seed or library could turn around; the outputs are tested to be true."""
+
+    def output(name: str, cell: str) -> str:
+        return texts(codes(read(name, lang))[cell])
+
+    said = [output("1_patches", cell).split()[0] for cell in ("without", "without-any", "without-cls")]
+    assert said == ["cat", "dog", "cat"]
+
+    assert re.findall(r"\d\.\d\d\b", output("3_attention", "heads"))[0] == "0.04"
+    added = [float(row.split()[1]) for row in output("3_attention", "residual").splitlines()[1:7]]
+    assert added[0] > 5
+    assert all(0.4 < share < 0.6 for share in added[1:5])
+    assert added[5] > 0.8
+
+    gains = re.findall(r"(\S+) +(\S+) ± (\S+) +(\S+) ± (\S+)", output("4_evidence", "gain"))
+    ahead = {row[0] for row in gains if float(row[1]) > float(row[2]) and float(row[3]) > 2 * float(row[4])}
+    assert ahead == {"occlusion", "gradient-attention", "integrated-gradients"}
+    rows = output("4_evidence", "sanity").splitlines()[:3]
+    classifier, last, every = ({m: float(v) for m, v in re.findall(r"(\S+) ([+-]\S+)", row)} for row in rows)
+    assert {method for method, value in classifier.items() if value > 0.9} == {"attention", "rollout"}
+    assert all(0.7 <= round(last[method], 1) <= 0.9 for method in ahead)
+    assert last["rollout"] == 0.98
+    assert max(every.values()) < 0.1
+
+    mirrored = re.findall(r"(\d): '(\d+)%'", output("5_training", "per-class"))
+    assert [digit for digit, share in mirrored if share == "0"] == ["3", "6", "7"]
+    plain = [
+        float(re.findall(r"plain (\S+)%", output("5_training", part))[0]) for part in ("train", "with-flips")
+    ]
+    assert round((plain[0] - plain[1]) / 100 * 359) == 9
+    assert round(plain[0] - plain[1], 1) == 2.5
 
 
 # Run

@@ -95,7 +95,7 @@ def parameters(random: Random) -> Case:
 
 
 def post_norm(random: Random) -> Case:
-    """x (N, D), attention, mlp, two norms → the layer as it was before ViT: the norm after each sum."""
+    """x (T, D), attention, mlp, two norms → the layer as it was before ViT: the norm after each sum."""
     x, a, b = random(5, 8), random(8, 8), random(8, 8)
 
     def attention(x: Any) -> Any:
@@ -123,7 +123,7 @@ def post_norm(random: Random) -> Case:
 
 
 def attention(random: Random) -> Case:
-    """Queries and keys (heads, N, d) → attention (heads, N, N)."""
+    """Queries and keys (heads, T, d) → attention (heads, T, T)."""
     q, k = random(2, 5, 4), random(2, 5, 4)
     scores = q @ k.mT
     wrong = {
@@ -136,7 +136,7 @@ def attention(random: Random) -> Case:
 
 
 def rollout(random: Random) -> Case:
-    """Attention (L, N, N) → what CLS has of each patch, (N - 1,)."""
+    """Attention (L, T, T), T = N + 1 → what CLS has of each patch, (N,)."""
     import torch
 
     layers, one = (2 * random(3, 6, 6)).softmax(-1), torch.eye(6)
