@@ -266,6 +266,12 @@ def test_what_the_prose_says_of_the_outputs(lang: str) -> None:
     assert all(0.4 < share < 0.6 for share in added[1:5])
     assert added[5] > 0.8
 
+    scale = re.findall(r"d = +(\d+) .* +(\S+)  (\d+)% → (\d+)%", output("2_vit", "scale"))
+    spread, most, scaled = next(map(float, row[1:]) for row in scale if row[0] == "64")
+    assert round(spread) == 8
+    assert most > 70
+    assert scaled < 20
+
     gains = re.findall(r"(\S+) +(\S+) ± (\S+) +(\S+) ± (\S+)", output("4_evidence", "gain"))
     ahead = {row[0] for row in gains if float(row[1]) > float(row[2]) and float(row[3]) > 2 * float(row[4])}
     assert ahead == {"occlusion", "gradient-attention", "integrated-gradients"}
@@ -283,6 +289,24 @@ def test_what_the_prose_says_of_the_outputs(lang: str) -> None:
     ]
     assert round((plain[0] - plain[1]) / 100 * 359) == 9
     assert round(plain[0] - plain[1], 1) == 2.5
+
+    assert float(re.findall(r"p = (\S+)", output("6_finetune", "against"))[0]) > 0.5
+    sure = re.findall(r"(\d+)% +(\d+)% +(\d+)", output("6_finetune", "sure"))
+    assert all(int(answers) < 10 for *_, answers in sure[:5])
+    assert sum(int(answers) for mean, right, answers in sure if int(mean) > int(right)) > 250
+
+
+@pytest.mark.slow
+def test_digits_are_confused_as_the_prose_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vit_pipeline.teach.tiles", lambda *_, **__: None)
+    monkeypatch.setattr("vit_pipeline.teach.table", lambda *_, **__: None)
+    cells, names = codes(read("6_finetune", "en")), {"LANG": "en", "root": ROOT, "Path": Path}
+    for cell in ("imports", "folder", "probe", "confusion"):
+        exec(cells[cell].source, names)
+    counts: Any = names["counts"]
+    wrong = counts - counts.diag().diag()
+    assert counts[2, 3] >= wrong.flatten().topk(2).values[-1]  # among the largest beside the diagonal
+    assert counts[3, 2] == 0
 
 
 # Run
