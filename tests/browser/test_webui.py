@@ -184,6 +184,19 @@ def test_gradio_itself_fetches_nothing(web: WebUI, photo_server: str, as_url: bo
     assert PhotoServer.requests == []
 
 
+def test_a_call_may_leave_out_what_has_a_default(web: WebUI) -> None:
+    """As Python's arguments; Gradio itself would write a trace into the log for every such call."""
+    before = len(web.lines)
+    event, answer = call(web.url, "classify", sent(upload(web.url, CAT.read_bytes())))
+    assert (event, answer[0]["label"], len(answer[0]["top"])) == ("complete", "cat", 5)
+    event, structure = call(web.url, "structure")
+    assert (event, structure[0]["order"]) == ("complete", "execution")
+    event, why = call(web.url, "classify")
+    assert event == "error"
+    assert "no image" in why["error"].lower()
+    assert web.lines[before:] == []
+
+
 def test_files_that_were_not_uploaded_are_not_read(web: WebUI) -> None:
     for path in (str(CAT), "/etc/passwd", "../../etc/passwd", str(ROOT / "README.md"), "README.md", ""):
         for data in ([sent(path), "", 1, ""], [{"path": path}, "", 1, ""], [None, [sent(path)], 1, ""]):

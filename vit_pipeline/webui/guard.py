@@ -12,9 +12,10 @@ import re
 import socket
 import time
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,10 +54,17 @@ class Guard:
         uploads: the only folder from which files are served, and from which requests may name files.
         hosts: names under which the server may be asked, besides localhost, the machine's own name and
             addresses in digits (which no stranger's DNS can point here); pages of theirs may ask too.
+        defaults: of each function for programs, by its name: the arguments that a call leaves out.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Path, hosts: Collection[str] = ()) -> None:
-        self.app, self.uploads = app, uploads.resolve()
+    def __init__(
+        self,
+        app: ASGIApp,
+        uploads: Path,
+        hosts: Collection[str] = (),
+        defaults: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    ) -> None:
+        self.app, self.uploads, self.defaults = app, uploads.resolve(), defaults
         self.named = {host.lower().rstrip(".") for host in hosts}
         self.hosts = {"localhost", socket.gethostname().lower(), *self.named}
         self.draining = False
@@ -173,12 +181,15 @@ class Guard:
         return isinstance(value, list) and any(map(self._is_foreign, value))
 
     async def _check_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on if it names only files that were uploaded here."""
+        """Pass the request on if it names only files that were uploaded here; what it leaves out is added."""
         body, app = b"", self.app
         try:
             body = await Request(scope, _steady(receive)).body()
             found = json.loads(body)
             foreign = not isinstance(found, dict) or "data" not in found or self._is_foreign(found)
+            values = self.defaults.get(scope["path"].strip("/").rpartition("/")[2], ())
+            if values and not foreign and isinstance(given := found["data"], list):
+                body = json.dumps(found | {"data": [*given, *values[len(given) :]]}).encode()
         except (ValueError, RecursionError, ClientDisconnect):
             foreign = True
         if foreign:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def create_app(
     do.login = auth is not None
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(CORSMiddleware)  # allows no other origin, and keeps Gradio from doing so
-    guard = Guard(server, uploads, hosts)
+    apis: dict[str, Callable[..., Any]] = {"classify": do.api_classify, "structure": do.api_structure}
+    defaults = {name: [p.default for p in signature(api).parameters.values()] for name, api in apis.items()}
+    guard = Guard(server, uploads, hosts, defaults)
 
     @server.get("/health/live")
     async def live() -> dict[str, str]:
