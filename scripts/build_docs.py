@@ -29,20 +29,8 @@ def build(folder: Path) -> None:
     page = ["-m", "vit_pipeline", "explore", "--model", "demo", "--quiet", "-o", folder / "explorer.html"]
     commands = [[*page, ROOT / "examples" / "cat.png"]]
     for lang in LANGUAGES:
-        strictly = [
-            "-E",
-            "-a",
-            "-W",
-            "--keep-going",
-            "-q",
-            "-c",
-            DOCS,
-            "-d",
-            folder / ".doctrees" / lang,
-            "-t",
-            lang,
-        ]
-        commands.append(["-m", "sphinx", *strictly, DOCS / lang, folder / lang])
+        strictly = [*"-E -a -W --keep-going -q".split(), "-c", DOCS, "-d", folder / ".doctrees" / lang]
+        commands.append(["-m", "sphinx", *strictly, "-t", lang, DOCS / lang, folder / lang])
     for command in commands:
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 

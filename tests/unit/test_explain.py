@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +457,13 @@ def test_methods_are_measured_image_by_image(demo: ViTPipeline) -> None:
     assert rows["random"].beats_random == 0
     with pytest.raises(ArgumentError, match="1 images"):
         evaluate(explained[:1], ["rollout"])
+
+
+def test_without_scipy_it_is_one_line(demo: ViTPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "scipy" else find_spec(name))
+    with pytest.raises(ArgumentError, match=r"needs scipy.* type: pip install 'scipy"):
+        evaluate([demo.explain(CAT)] * 2, ["rollout"])
 
 
 def spearman(one: Any, other: Any) -> float:

@@ -72,6 +72,11 @@ def test_begins_with_the_image_and_ends_with_its_class(demo: ViTPipeline) -> Non
     assert page.index("data:image/png") < page.index("2,693,578") < page.index("Predicted class: cat")
 
 
+def test_the_images_name() -> None:
+    assert describe(tiny()).source == ""
+    assert describe(tiny(), image=torch.zeros(1, 3, 32, 32)).source == "pixel_values"
+
+
 def test_the_image_is_in_colour_where_a_terminal_has_any(demo: ViTPipeline) -> None:
     structure = describe(demo, image=EXAMPLES / "cat.png")
     file = io.StringIO()

@@ -92,7 +92,7 @@ def describe(
         rows=tuple(rows),
         not_counted=tuple(dict.fromkeys(row.path for row in every if row.cost is None)),
         steps=() if pixel_values is None else trace(network, every, pixel_values, exactness),
-        source=explained.source if explained else "pixel_values",
+        source=explained.source if explained else "" if pixel_values is None else "pixel_values",
         seen=Seen.of(explained) if explained else None,
     )
 

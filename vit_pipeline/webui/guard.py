@@ -188,7 +188,7 @@ class Guard:
             found = json.loads(body)
             foreign = not isinstance(found, dict) or "data" not in found or self._is_foreign(found)
             values = self.defaults.get(scope["path"].strip("/").rpartition("/")[2], ())
-            if values and not foreign and isinstance(given := found["data"], list):
+            if not foreign and isinstance(given := found["data"], list) and len(given) < len(values):
                 body = json.dumps(found | {"data": [*given, *values[len(given) :]]}).encode()
         except (ValueError, RecursionError, ClientDisconnect):
             foreign = True

@@ -128,7 +128,7 @@ class Handlers:
             answer = await self._answer(pipe, image, url, top_k)
             asked = {"image": answer["seen"], "target": answer["index"], "method": METHODS[0]}
             scores = (await self.insides.look(pipe, "en", asked))["map"]
-            structure = await self._describe(pipe, "en", None, "module")
+            structure = await self._describe(pipe, "en", None)
         except Exception as error:
             return views.failed(error) | {"model": name}
         most = max(*scores, 1e-12)
@@ -271,11 +271,9 @@ class Handlers:
             return views.failure(error, lang)
         return found._repr_html_()
 
-    async def _describe(
-        self, pipe: ViTPipeline, lang: Any, source: Any, order: Any = "execution"
-    ) -> ModelStructure:
+    async def _describe(self, pipe: ViTPipeline, lang: Any, source: Any, **options: Any) -> ModelStructure:
         with self._drawings:
-            return await asyncio.to_thread(describe, pipe, lang, source, order=order)
+            return await asyncio.to_thread(describe, pipe, lang, source, **options)
 
     # The API: names and defaults of the arguments are part of it
 
