@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from typing import Any, ClassVar
@@ -80,7 +80,7 @@ class Shown:
         template = _templates(None).get_template(f"{self._template}.html.j2")
         return template.render(self._view(), fragment=fragment)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.to_text()
 
     def _repr_html_(self) -> str:
@@ -95,7 +95,7 @@ class Shown:
                 yield wrap(block, width) if isinstance(block, str) else block
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelStructure(Shown):
     """A model's structure. ``print`` it, or take ``to_dict()``, ``to_markdown()``, ``to_html()``."""
 
@@ -113,9 +113,9 @@ class ModelStructure(Shown):
     cost: Cost
     rows: tuple[Row, ...]
     not_counted: tuple[str, ...] = ()  #: modules with weights whose cost is not known
-    steps: tuple[Step, ...] = field(default=(), repr=False)  #: the trace of an image, if one was given
+    steps: tuple[Step, ...] = ()  #: the trace of an image, if one was given
     source: str = ""  #: the image's name
-    seen: Seen | None = field(default=None, repr=False)  #: the image; None for pixel values
+    seen: Seen | None = None  #: the image; None for pixel values
 
     @property
     def weight_bytes(self) -> dict[str, int]:
@@ -275,7 +275,7 @@ class ModelStructure(Shown):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Shown):
     """Two structures side by side. Print it; ``to_dict()``, ``to_markdown()``, ``to_html()``."""
 
