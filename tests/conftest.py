@@ -104,6 +104,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
 
 @pytest.fixture
+def chinese_font() -> None:
+    """For figures with Chinese in them: matplotlib warns of every character that no font has."""
+    from matplotlib.font_manager import get_font_names
+
+    from vit_pipeline.explain.figure import _CHINESE
+
+    if not {*_CHINESE} & {*get_font_names()}:
+        pytest.skip("no Chinese font (Debian: fonts-noto-cjk; then delete matplotlib's cache)")
+
+
+@pytest.fixture
 def spawn() -> Iterator[Spawn]:
     """Start a process; when the test is over, it and its children are ended, however the test went."""
     started: list[subprocess.Popen[str]] = []

@@ -46,7 +46,8 @@ def convert(
     ``to="openvino"``: ``model.xml`` and ``model.bin``; ``to="onnx"``: ``model.onnx``. Both map
     ``pixel_values`` (B, 3, H, W) to ``logits`` (B, C), if there is a classifier, and ``tokens``
     (B, 1 + N, D), the hidden states after the final LayerNorm, in float32. ``export.json`` says from what and
-    with what they were made, and how far their outputs are from torch's.
+    with what they were made, and how far their outputs are from torch's (in float32: where a CPU has
+    bfloat16, OpenVINO takes that unless it is given ``INFERENCE_PRECISION_HINT``: ``f32``).
 
     The other arguments are those of :meth:`ViTPipeline.from_pretrained`. Raises what it raises, what
     :meth:`ViTPipeline.save_pretrained` raises, and ArgumentError where an exporter is not installed.

@@ -411,6 +411,7 @@ def test_files(cat: Explanation, tmp_path: Path) -> None:
 EVIL = "<script>alert(1)</script> $\\frac$ 猫 & more"
 
 
+@pytest.mark.usefixtures("chinese_font")
 def test_labels_of_other_people(tiny: Callable[..., ViTPipeline], tmp_path: Path) -> None:
     pipe = tiny()
     pipe.labels = (EVIL,) * 5

@@ -266,6 +266,7 @@ def test_words_are_pairs() -> None:
     assert {len(pair) for pair in TEXT["words"].values()} == {2}
 
 
+@pytest.mark.usefixtures("chinese_font")
 def test_figures() -> None:
     teach.speak("zh")
     pixels = [torch.randn(3, 4, 4), torch.rand(2, 2)]
