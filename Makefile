@@ -10,6 +10,8 @@ BIN := .venv/bin
 # Gradio still declares pillow<13; Pillow 13 fixes two critical decoder bugs, and everything is tested on it.
 PILLOW13 := $(BIN)/python -m pip install --quiet --no-deps pillow==13.0.0
 PREDICT := $(BIN)/vit-pipeline predict --model demo
+# A file's tests share what they load; the files with few tests are not the quick ones.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-quick check-all webui notebooks screenshots docs explorer check fuzz format clean
 .DELETE_ON_ERROR:
@@ -37,10 +39,10 @@ explorer: .venv/installed
 	$(BIN)/vit-pipeline explore --model demo -o docs/explorer.html examples/cat.png
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-quick: .venv/installed-dev
-	$(BIN)/python -m pytest -m "unit and not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "unit and not slow" $(PARALLEL)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -49,7 +51,7 @@ check: .venv/installed-dev
 	$(BIN)/lint-imports
 
 check-all: check fuzz
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest $(PARALLEL)
 
 fuzz: .venv/installed-dev
 	VIT_PIPELINE_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz

@@ -585,7 +585,7 @@ def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
-def test_the_command(folder: Path, tmp_path: Path) -> None:
+def test_the_command(folder: Path, tmp_path: Path, run: Run) -> None:
     output = tmp_path / "r.jsonl"
     result = command(folder, "-o", output)
     assert result.returncode == 1, result.stderr
@@ -593,14 +593,15 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert "45 images, 5 errors, " in result.stderr
     assert "--retry-errors" in result.stderr
     listed = "\n".join(str(PHOTOS / name) for name in NAMES)
-    result = command("--from-file", "-", "-o", tmp_path / "s.csv", input=listed)
-    assert result.returncode == 0, result.stderr
+    arguments = ["classify", "--model", "demo", "--from-file", "-", "-o", tmp_path / "s.csv"]
+    code, _, said = run(*arguments, stdin=listed.encode())
+    assert code == 0, said
     assert (tmp_path / "s.csv").read_text().splitlines()[1].split(",")[1] == "cat"
-    result = command("--from-file", "-", "-o", tmp_path / "s.csv", "--dtype", "bfloat16", input=listed)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: ")
-    assert "dtype was float32, is bfloat16" in result.stderr
-    assert command(folder, "-o", tmp_path / "r.txt").returncode == 2
+    code, _, said = run(*arguments, "--dtype", "bfloat16", stdin=listed.encode())
+    assert code == 1
+    assert said.splitlines()[-1].startswith("error: ")
+    assert "dtype was float32, is bfloat16" in said
+    assert run("classify", "--model", "demo", folder, "-o", tmp_path / "r.txt")[0] == 2
 
 
 @pytest.mark.slow
