@@ -308,13 +308,11 @@ def test_models_that_are_not_allowed_are_refused(web: WebUI) -> None:
         assert "whose owner allows vit-base, vit-small, demo" in why["error"]
 
 
-def test_a_crowd_gets_right_answers_or_busy(plain: WebUI) -> None:
+def test_a_crowd_gets_right_answers_or_busy(plain: WebUI, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few seconds of benchmarks/webui_load.py, which does it for longer."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from webui_load import Load, expected, make_images
-    finally:
-        sys.path.pop(0)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from webui_load import Load, expected, make_images
+
     images = make_images()
     load = Load(plain.url, images, expected(images, "demo"))
     load.run(clients=24, seconds=3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import socket
@@ -70,7 +71,10 @@ def create_app(
     theme = Default(primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace")
     looks = {"theme": theme, "css_paths": HERE / "page.css", "js": (HERE / "page.js").read_text("utf-8")}
     looks |= {"i18n": gr.I18n(**words), "footer_links": []}
-    gr.mount_gradio_app(server, build(do), "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
+    page = build(do)
+    for make in {type(block).__init__ for block in page.blocks.values()}:
+        make.__signature__ = signature(make)  # Gradio asks for it with every session, which took 5 ms
+    gr.mount_gradio_app(server, page, "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
     return guard
 
 
@@ -88,6 +92,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         self._own = frozenset(self.guard.uploads.rglob("*"))
+        gc.freeze()  # what is here stays: looking through it again and again holds everybody up
         self.on_ready()
 
     async def _sweep(self) -> None:
