@@ -38,8 +38,6 @@ DRAIN, CLOSE = 7.0, 1.0
 UPLOAD_AGE, UPLOAD_BYTES, SWEEP = 1800.0, 2 * 1024**3, 30
 #: Connections at a time; one that says nothing is closed at the second sweep.
 CONNECTIONS = 1000
-#: Of which Gradio remembers what the page shows; every call by a program is another.
-SESSIONS = 1000
 #: More than places to wait in (serving.Places): whoever has one is not kept from a thread by others.
 THREADS = 64
 
@@ -74,7 +72,6 @@ def create_app(
     looks = {"theme": theme, "css_paths": HERE / "page.css", "js": (HERE / "page.js").read_text("utf-8")}
     looks |= {"i18n": gr.I18n(**words), "footer_links": []}
     page = build(do)
-    page.state_session_capacity = SESSIONS
     for make in {type(block).__init__ for block in page.blocks.values()}:
         make.__signature__ = signature(make)  # Gradio asks for it with every session, which took 5 ms
     gr.mount_gradio_app(server, page, "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
