@@ -206,7 +206,9 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "at", ["vit_pipeline.cli", "numpy", "torch", "torch._C", "transformers", "PIL.Image"]
+    "at",
+    ["vit_pipeline.cli", "torch._C", "transformers"]
+    + [pytest.param(name, marks=pytest.mark.long) for name in ("numpy", "torch", "PIL.Image")],
 )
 def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, at: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTER)
