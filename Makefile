@@ -11,7 +11,8 @@ BIN := .venv/bin
 PILLOW13 := $(BIN)/python -m pip install --quiet --no-deps pillow==13.0.0
 PREDICT := $(BIN)/vit-pipeline predict --model demo
 # A file's tests share what they load; the files with few tests are not the quick ones.
-PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# One process more than cores: some tests wait, for a server or a time limit.
+PARALLEL := --numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-quick check-all webui notebooks screenshots docs explorer check fuzz format clean
 .DELETE_ON_ERROR:
