@@ -321,12 +321,10 @@ def test_a_crowd_gets_right_answers_or_busy(plain: WebUI, monkeypatch: pytest.Mo
     test_classify_is_predict(plain)
 
 
-def test_the_load_test_says_when_it_does_not_know_the_memory() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from webui_load import memory
-    finally:
-        sys.path.pop(0)
+def test_the_load_test_says_when_it_does_not_know_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from webui_load import memory
+
     assert memory(0) == memory(2**30) == "not known"
     assert isinstance(memory(os.getpid()), float)
 

@@ -243,10 +243,11 @@ def test_old_uploads_are_deleted_and_the_oldest_of_too_many_but_not_its_own(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "own"]
 
 
-def test_what_launch_would_set_on_a_page_is_still_there() -> None:
-    """A mounted page is not launched: page.build sets these two attributes itself."""
+def test_what_build_does_for_gradio_is_still_needed() -> None:
+    """A mounted page is not launched: page.build sets two attributes itself; and signatures, for sessions."""
     import gradio as gr
 
     launch = inspect.getsource(gr.Blocks.launch)
     assert "self.max_threads = " in launch
     assert "self.state_session_capacity = state_session_capacity" in launch
+    assert "inspect.signature(cls.__init__)" in inspect.getsource(gr.blocks.Block.get_config)

@@ -8,6 +8,7 @@ is listed with them, and one event says them all in the other language.
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -224,5 +225,7 @@ def build(do: Handlers) -> gr.Blocks:
     blocks = Page(do).blocks
     blocks.max_threads = 256  # events at once; the handlers wait on the event loop, not in threads
     blocks.state_session_capacity = 100  # each holds a copy of the configuration, also for one API call
+    for make in {type(block).__init__ for block in blocks.blocks.values()}:
+        make.__signature__ = signature(make)  # which Gradio asks for with each of them; finding it took 5 ms
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     return blocks

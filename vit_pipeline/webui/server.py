@@ -71,10 +71,7 @@ def create_app(
     theme = Default(primary_hue="teal", neutral_hue="slate", font="system-ui", font_mono="monospace")
     looks = {"theme": theme, "css_paths": HERE / "page.css", "js": (HERE / "page.js").read_text("utf-8")}
     looks |= {"i18n": gr.I18n(**words), "footer_links": []}
-    page = build(do)
-    for make in {type(block).__init__ for block in page.blocks.values()}:
-        make.__signature__ = signature(make)  # Gradio asks for it with every session, which took 5 ms
-    gr.mount_gradio_app(server, page, "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
+    gr.mount_gradio_app(server, build(do), "/", auth=auth, max_file_size=MAX_BYTES, ssr_mode=False, **looks)
     return guard
 
 
